@@ -1,8 +1,8 @@
-//! The schema of PostgreSQL and SQLite, step by step, up and down.
+//! The migrations of the schema for PostgreSQL and SQLite, up and down.
 //!
-//! A step that was released is never edited: versions N and N-1 run side by side on one schema, so
-//! that each step first expands and a later one contracts. It must never hold queries of the
-//! running system.
+//! A released migration is never edited. Versions N and N-1 run at the same time on one schema, so
+//! a change takes two migrations: one expands the schema, and a later one contracts it. This crate
+//! must never contain queries of the running system.
 
 use sea_orm_migration::prelude::*;
 
@@ -17,7 +17,7 @@ mod m0008_dropping;
 mod m0009_sealed_endpoints;
 pub mod partitions;
 
-/// All steps, oldest first.
+/// All migrations, oldest first.
 pub struct Migrator;
 
 #[async_trait::async_trait]

@@ -1,5 +1,5 @@
-//! Configuration: organisations, projects, keys, endpoints, subscriptions; the feed of their
-//! changes; request ids.
+//! Configuration: organizations, projects, API keys, endpoints and subscriptions; the change feed;
+//! and request ids.
 //!
 //! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on
 //! SQLite).
@@ -61,14 +61,14 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// How a backend writes the types.
+/// The types of a backend.
 struct Types {
     id: &'static str,
     bytes: &'static str,
     small: &'static str,
     number: &'static str,
     big: &'static str,
-    /// After the closing parenthesis.
+    /// The text after the closing parenthesis of a table.
     table: &'static str,
 }
 

@@ -1,8 +1,8 @@
-//! The ledger: events, deliveries, attempts, and what keeps a step from being done twice.
+//! The ledger: events, deliveries, attempts, and the keys that keep a step from being done twice.
 //!
 //! Times are microseconds since 1970, maps and lists are JSON text, ids are UUIDs (16 bytes on
-//! SQLite). There are no foreign keys: what is written here is checked before. On PostgreSQL the
-//! history is partitioned by the day in its ids.
+//! SQLite). There are no foreign keys, because references are checked before they are written. On
+//! PostgreSQL the history is partitioned by the day in its ids.
 
 use sea_orm_migration::{
     prelude::*,
@@ -28,7 +28,8 @@ impl MigrationTrait for Migration {
         };
         let mut statements = tables.statements();
         if manager.get_database_backend() == DbBackend::Postgres {
-            // A fresh database works at once; from then on the store makes partitions ahead.
+            // So that a fresh database works immediately. Later, the store creates partitions
+            // ahead.
             let partitions = partitions::wanted_of(&partitions::LEDGER, partitions::today());
             statements.extend(partitions.into_iter().flat_map(|partition| partition.statements));
         }
@@ -53,7 +54,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// How a backend writes types and what follows a table's columns.
+/// The types of a backend, and the texts after the columns of a table.
 struct Tables {
     id: &'static str,
     bytes: &'static str,
@@ -61,13 +62,13 @@ struct Tables {
     number: &'static str,
     big: &'static str,
     flag: &'static str,
-    /// Of the history.
+    /// For the tables of history.
     by_id: &'static str,
-    /// Of the idempotency keys.
+    /// For the idempotency keys.
     by_day: &'static str,
-    /// Of the pending deliveries.
+    /// For the pending deliveries.
     mutable: &'static str,
-    /// Of a narrow table.
+    /// For a narrow table.
     narrow: &'static str,
 }
 
@@ -82,10 +83,11 @@ impl Tables {
             flag: "BOOLEAN",
             by_id: " PARTITION BY RANGE (id)",
             by_day: " PARTITION BY RANGE (day)",
-            // Rows live for seconds and are rewritten in place: room for that, and a vacuum after
+            // Rows live for seconds and are updated in place: leave room for that, and vacuum after
             // every few thousand dead rows.
-            mutable: " WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, \
-                      autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0)",
+            mutable: " WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, \
+                      autovacuum_vacuum_threshold = 5000, autovacuum_analyze_scale_factor = 0.05, \
+                      autovacuum_vacuum_cost_delay = 0)",
             narrow: "",
         }
     }
@@ -140,7 +142,7 @@ impl Tables {
         ]
     }
 
-    /// The one table that changes. A row is small and is deleted when its delivery ends.
+    /// The one table whose rows change. They are small, and deleted when their delivery ends.
     fn pending(&self) -> Vec<String> {
         let Self { id, bytes, number, big, mutable, .. } = self;
         vec![
@@ -162,8 +164,12 @@ impl Tables {
                     created_at {big} NOT NULL
                 ){mutable}"
             ),
-            "CREATE INDEX pending_by_due ON pending_deliveries (endpoint_id, due_at, id) WHERE queued_epoch IS NULL".to_owned(),
-            "CREATE INDEX pending_by_check ON pending_deliveries (check_at) WHERE queued_epoch IS NOT NULL".to_owned(),
+            "CREATE INDEX pending_by_due ON pending_deliveries (endpoint_id, due_at, id) \
+             WHERE queued_epoch IS NULL"
+                .to_owned(),
+            "CREATE INDEX pending_by_check ON pending_deliveries (check_at) \
+             WHERE queued_epoch IS NOT NULL"
+                .to_owned(),
             "CREATE INDEX pending_by_project ON pending_deliveries (project_id, id)".to_owned(),
             "CREATE INDEX pending_by_endpoint ON pending_deliveries (endpoint_id, id)".to_owned(),
         ]
@@ -192,10 +198,14 @@ impl Tables {
             "CREATE INDEX deliveries_by_project ON deliveries (project_id, id)".to_owned(),
             "CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_id, id)".to_owned(),
             "CREATE INDEX deliveries_by_type ON deliveries (project_id, event_type, id)".to_owned(),
-            // Delivered (2) is the rule and needs no index of its own; what was not delivered is
-            // looked for.
-            "CREATE INDEX deliveries_by_status ON deliveries (project_id, status, id) WHERE status <> 2".to_owned(),
-            "CREATE INDEX deliveries_by_endpoint_status ON deliveries (endpoint_id, status, id) WHERE status <> 2".to_owned(),
+            // Delivered (2) is the rule and needs no index of its own. Callers look for deliveries
+            // with other statuses.
+            "CREATE INDEX deliveries_by_status ON deliveries (project_id, status, id) \
+             WHERE status <> 2"
+                .to_owned(),
+            "CREATE INDEX deliveries_by_endpoint_status ON deliveries (endpoint_id, status, id) \
+             WHERE status <> 2"
+                .to_owned(),
         ]
     }
 
@@ -224,13 +234,17 @@ impl Tables {
             "CREATE INDEX attempts_by_project ON attempts (project_id, id)".to_owned(),
             "CREATE INDEX attempts_by_endpoint ON attempts (endpoint_id, id)".to_owned(),
             // Succeeded (1) is the rule and needs no index of its own.
-            "CREATE INDEX attempts_by_outcome ON attempts (project_id, outcome, id) WHERE outcome <> 1".to_owned(),
-            "CREATE INDEX attempts_by_endpoint_outcome ON attempts (endpoint_id, outcome, id) WHERE outcome <> 1".to_owned(),
+            "CREATE INDEX attempts_by_outcome ON attempts (project_id, outcome, id) \
+             WHERE outcome <> 1"
+                .to_owned(),
+            "CREATE INDEX attempts_by_endpoint_outcome ON attempts (endpoint_id, outcome, id) \
+             WHERE outcome <> 1"
+                .to_owned(),
         ]
     }
 
-    /// The day stands last in the primary key: a key is looked up in a range of days with one
-    /// descent into each.
+    /// The day comes last in the primary key: a key is looked up in a range of days with one index
+    /// descent per day.
     fn keys(&self) -> Vec<String> {
         let Self { id, bytes, number, big, by_day, narrow, .. } = self;
         vec![
@@ -246,8 +260,8 @@ impl Tables {
                     PRIMARY KEY (project_id, key, day)
                 ){by_day}"
             ),
-            // Deliveries of an event are found by its millisecond; only those of replays, which
-            // have a time of their own, are listed.
+            // Deliveries of an event are found by its millisecond. Only those of replays, which
+            // have their own time, need this list.
             format!(
                 "CREATE TABLE replays (
                     event_id {id} NOT NULL,

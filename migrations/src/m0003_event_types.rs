@@ -1,5 +1,4 @@
-//! Event types: the catalogue of a project, and what a project does with events that it speaks
-//! against.
+//! Event types: the catalog of a project, and how a project treats events that violate it.
 
 use sea_orm_migration::{
     prelude::*,
@@ -22,7 +21,7 @@ impl MigrationTrait for Migration {
             }
         };
         let statements = [
-            // Off, as it was; a version that does not know the column leaves it so.
+            // Off, as before. A version that does not know the column leaves it off.
             format!("ALTER TABLE projects ADD COLUMN schema_validation {small} NOT NULL DEFAULT 1"),
             format!(
                 "CREATE TABLE event_types (

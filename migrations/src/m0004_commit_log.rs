@@ -1,9 +1,9 @@
-//! The log of commits: which events a commit accepted and which deliveries it moved, in the order
-//! of the commits. What tails read.
+//! The commit log: which events a commit accepted and which deliveries it moved, in the order of
+//! the commits. Tails read it.
 //!
-//! A row for each commit, kind (1 accepted events, 2 moved deliveries) and project. Entries are ids
-//! one after another: 16 bytes of an event, or 16 of a delivery and 16 of its attempt (zeros
-//! without one).
+//! There is a row for each commit, kind (1 accepted events, 2 moved deliveries) and project.
+//! Entries are concatenated ids: 16 bytes of an event, or 16 bytes of a delivery and 16 of its
+//! attempt (zeros without one).
 
 use sea_orm_migration::{
     prelude::*,
@@ -15,8 +15,8 @@ use crate::partitions;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// A position is the transaction's id: a reader that takes only what is below every transaction
-/// under way skips nothing. Entries are random bytes, not worth compressing.
+/// A position is the id of the transaction: a reader that reads only below every transaction in
+/// progress skips nothing. Entries are random bytes, not worth compressing.
 const POSTGRES: [&str; 4] = [
     "CREATE TABLE commit_log (
         kind SMALLINT NOT NULL,
@@ -33,10 +33,11 @@ const POSTGRES: [&str; 4] = [
         identity BIGINT NOT NULL,
         kept_from BIGINT NOT NULL
     )",
-    "INSERT INTO commit_log_state (id, identity, kept_from) VALUES (1, hashtextextended(gen_random_uuid()::text, 0), 0)",
+    "INSERT INTO commit_log_state (id, identity, kept_from) \
+     VALUES (1, hashtextextended(gen_random_uuid()::text, 0), 0)",
 ];
 
-/// A position is the row's number, which the one writer counts and which is never given twice.
+/// A position is the number of the row, which the one writer assigns and never reuses.
 const SQLITE: [&str; 4] = [
     "CREATE TABLE commit_log (
         position INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -68,7 +69,8 @@ impl MigrationTrait for Migration {
         };
         let mut statements: Vec<String> = statements.map(str::to_owned).to_vec();
         if manager.get_database_backend() == DbBackend::Postgres {
-            // A fresh database works at once; from then on the store makes partitions ahead.
+            // So that a fresh database works immediately. Later, the store creates partitions
+            // ahead.
             let partitions = partitions::wanted_of(&[partitions::COMMIT_LOG], partitions::today());
             statements.extend(partitions.into_iter().flat_map(|partition| partition.statements));
         }

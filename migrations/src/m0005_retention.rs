@@ -1,5 +1,5 @@
-//! Retention: which payloads were erased, after what time a project's are, and how far that has
-//! come.
+//! Retention: which payloads were erased, how long a project keeps payloads, and how far erasing
+//! has come.
 
 use sea_orm_migration::{
     prelude::*,
@@ -27,17 +27,23 @@ impl MigrationTrait for Migration {
             // payload as an empty one.
             format!("ALTER TABLE events ADD COLUMN payload_erased_at {big}"),
             format!("ALTER TABLE projects ADD COLUMN payload_retention_micros {big}"),
-            "CREATE INDEX projects_with_payload_retention ON projects (id) WHERE payload_retention_micros IS NOT NULL".to_owned(),
-            // All events of a project below this id were looked at: they are erased, or held.
-            format!("CREATE TABLE payload_erasures (project_id {id} NOT NULL PRIMARY KEY, erased_until {id} NOT NULL){table}"),
-            // Events that would be erased, but for a pending delivery.
+            "CREATE INDEX projects_with_payload_retention ON projects (id) \
+             WHERE payload_retention_micros IS NOT NULL"
+                .to_owned(),
+            // All payloads of a project's events below this id were erased, or are held.
+            format!(
+                "CREATE TABLE payload_erasures \
+                 (project_id {id} NOT NULL PRIMARY KEY, erased_until {id} NOT NULL){table}"
+            ),
+            // Events whose payload could not be erased yet because of a pending delivery.
             format!(
                 "CREATE TABLE payload_holds (
-                    project_id {id} NOT NULL, event_id {id} NOT NULL, PRIMARY KEY (project_id, event_id)
+                    project_id {id} NOT NULL, event_id {id} NOT NULL, \
+                 PRIMARY KEY (project_id, event_id)
                 ){table}"
             ),
         ];
-        // A day goes with the numbers of the replays that are its deliveries.
+        // To drop a day together with the replay numbers of its deliveries.
         statements.push("CREATE INDEX replays_by_delivery ON replays (delivery_id)".to_owned());
         if backend == DbBackend::Sqlite {
             // On PostgreSQL a day is a partition.

@@ -1,13 +1,13 @@
-//! Attempts are listed by the time of their start, no longer by that of their event.
+//! Attempts are listed by the time of their start instead of that of their event.
 //!
-//! A version before this one goes on to work beside it, but has no index for its lists of attempts.
+//! An earlier version keeps working on this schema, but has no index for its lists of attempts.
 
 use sea_orm_migration::{prelude::*, sea_orm::ConnectionTrait};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// The name, the columns before those of the order, and which rows.
+/// The name of each index, its columns before those of the order, and its condition.
 const INDEXES: [(&str, &str, &str); 4] = [
     ("attempts_by_project", "project_id", ""),
     ("attempts_by_endpoint", "endpoint_id", ""),

@@ -1,4 +1,4 @@
-//! Whether the request of an attempt went out twice.
+//! Whether the request of an attempt was sent twice.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
@@ -17,7 +17,8 @@ impl MigrationTrait for Migration {
                 ));
             }
         };
-        // A version that does not know the column writes none: its workers send nothing twice.
+        // A version that does not know the column does not write it: its workers send nothing
+        // twice.
         let statement = format!("ALTER TABLE attempts ADD COLUMN resent {column}");
         manager.get_connection().execute_unprepared(&statement).await.map(drop)
     }

@@ -1,12 +1,12 @@
-//! Dropping: which days may go, as the servers write it down. Who owns the tables carries it out,
-//! and need not know their settings.
+//! Dropping: which days may be dropped, written down by the servers. The owner of the tables drops
+//! them, and does not need to know the servers' settings.
 
 use sea_orm_migration::{prelude::*, sea_orm::ConnectionTrait};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// Days before these may go, counted from 1970-01-01; 0 is none. They only ever grow.
+/// Days before these may be dropped, counted from 1970-01-01. 0 is none. The values only grow.
 const COLUMNS: [&str; 2] = ["history_from", "keys_from"];
 
 #[async_trait::async_trait]

@@ -1,4 +1,4 @@
-//! Values of endpoints that are used as secrets, encrypted: those of headers and the query of the
+//! Encrypted values of endpoints that are used as secrets: those of headers and the query of the
 //! URL.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
@@ -14,8 +14,8 @@ impl MigrationTrait for Migration {
             DbBackend::Sqlite => "BLOB",
             other => return Err(DbErr::Migration(format!("{other:?} is not supported"))),
         };
-        // A version that does not know the column writes none. Who has the keys fills it: the
-        // store.
+        // A version that does not know the column does not write it. The store, which has the keys,
+        // fills it.
         let statement = format!("ALTER TABLE endpoints ADD COLUMN sealed {bytes}");
         manager.get_connection().execute_unprepared(&statement).await.map(drop)
     }

@@ -1,20 +1,20 @@
-//! Partitions of a day on PostgreSQL: of the ledger's history by the time in its ids, of
-//! idempotency keys and the log of commits by their day.
+//! Daily partitions on PostgreSQL: of the ledger's history by the time in its ids, of idempotency
+//! keys and the commit log by their day.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A table that is partitioned by days.
+/// A table that is partitioned by day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
+    /// The name of the table.
     pub name: &'static str,
     key: Key,
 }
 
-/// What a table is partitioned by.
+/// The key by which a table is partitioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
-    /// The time in its UUIDv7.
+    /// The time in the UUIDv7 of its id.
     Id,
     /// Its column `day`.
     Day,
@@ -27,36 +27,37 @@ pub const LEDGER: [Table; 4] = [
     Table { name: "attempts", key: Key::Id },
     Table { name: "idempotency_keys", key: Key::Day },
 ];
-/// The history: events, and what became of them; in the order in which settling locks them.
+/// The tables of history, in the order in which settling locks them.
 pub const HISTORY: [Table; 3] = [LEDGER[0], LEDGER[2], LEDGER[1]];
 /// The idempotency keys.
 pub const IDEMPOTENCY_KEYS: Table = LEDGER[3];
-/// The log of commits.
+/// The commit log.
 pub const COMMIT_LOG: Table = Table { name: "commit_log", key: Key::Day };
 
-/// How many days before today have partitions from the start: clocks of other hosts may be behind.
+/// Number of days before today that have partitions from the start, because clocks of other hosts
+/// may be behind.
 pub const DAYS_BEHIND: i64 = 1;
-/// How many days after today have partitions.
+/// Number of days after today that have partitions.
 pub const DAYS_AHEAD: i64 = 7;
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// One day's part of a table.
+/// The partition of a table for a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// As in `events_p20261122`.
+    /// The name, such as `events_p20261122`.
     pub name: String,
-    /// Creates it, empty, and attaches it. To be run in one transaction, when it does not exist.
-    /// Attaching takes a weaker lock than `CREATE TABLE … PARTITION OF`: reads and writes of the
-    /// table go on.
+    /// Creates an empty partition and attaches it. Run them in one transaction, if it does not
+    /// exist. Attaching takes a weaker lock than `CREATE TABLE … PARTITION OF`, so reads and writes
+    /// of the table continue.
     pub statements: [String; 2],
 }
 
-/// All tables that are partitioned by days.
+/// All tables that are partitioned by day.
 pub fn tables() -> impl Iterator<Item = Table> {
     LEDGER.into_iter().chain([COMMIT_LOG])
 }
 
-/// The partitions of a day, which is counted from 1970-01-01 in UTC.
+/// The partitions of a day. Days are counted from 1970-01-01 in UTC.
 #[must_use]
 pub fn of_day(tables: &[Table], day: i64) -> Vec<Partition> {
     let suffix = date(day);
@@ -78,7 +79,7 @@ pub fn wanted_of(tables: &[Table], today: i64) -> Vec<Partition> {
     (today - DAYS_BEHIND..=today + DAYS_AHEAD).flat_map(|day| of_day(tables, day)).collect()
 }
 
-/// The day by this host's clock.
+/// Today's day by the clock of this host.
 #[must_use]
 pub fn today() -> i64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -93,13 +94,13 @@ fn partition(table: &str, suffix: &str, from: &str, to: &str) -> Partition {
     Partition { name, statements: [create, attach] }
 }
 
-/// The smallest UUIDv7 of a day: its milliseconds in the first 48 bits.
+/// The smallest UUIDv7 of a day, with its milliseconds in the first 48 bits.
 fn id_bound(day: i64) -> String {
     let millis = day.max(0) * DAY_MILLIS;
     format!("{:08x}-{:04x}-0000-0000-000000000000", millis >> 16, millis & 0xffff)
 }
 
-/// A day as `20261122`: years are counted from March, so that the leap day is the last one; 400
+/// A day as `20261122`. Years are counted from March, so that the leap day is the last day. 400
 /// years have 146,097 days.
 fn date(day: i64) -> String {
     let shifted = day + 719_468;

@@ -1,18 +1,22 @@
-// Opens the page in Chromium from an origin and does what a user would; prints what the page shows.
+// Opens the page in Chromium, does what a user would do, and prints what the page shows.
 //
-//   node drive.js DIRECTORY PORT   with the page's directory, served on 127.0.0.1:PORT
+//   node drive.js DIRECTORY PORT   serves the page's directory on 127.0.0.1:PORT
 //
-// OUTRIDER_SERVER, OUTRIDER_API_KEY and OUTRIDER_PROJECT are filled in; BROWSER_TOOLS is where the packages are, CHROMIUM the browser.
+// Environment:
+//   OUTRIDER_SERVER, OUTRIDER_API_KEY, OUTRIDER_PROJECT   filled into the page's form
+//   BROWSER_TOOLS                                         the directory of the npm packages
+//   CHROMIUM                                              the browser's program
 "use strict";
 
 const fs = require("node:fs");
 const http = require("node:http");
 const path = require("node:path");
-const { chromium } = require(require.resolve("playwright-core", { paths: [process.env.BROWSER_TOOLS] }));
+const { BROWSER_TOOLS, CHROMIUM } = process.env;
+const { chromium } = require(require.resolve("playwright-core", { paths: [BROWSER_TOOLS] }));
 
 const FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync",
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 const TYPES = { ".html": "text/html", ".js": "text/javascript" };
 
@@ -26,13 +30,13 @@ function serve(directory, port) {
   return new Promise((resolve) => server.listen(port, "127.0.0.1", () => resolve(server)));
 }
 
-// Presses a button and gives the first line that its output shows.
+// Presses a button and returns the first line of its output.
 async function press(page, name) {
   await page.locator(`button[name=${name}]`).click();
   return line(page, name, /^.+\n/);
 }
 
-// The first thing of this form that an output shows.
+// Returns the first match of a pattern in an output.
 async function line(page, name, form) {
   const output = page.locator(`output#${name}`);
   await output.filter({ hasText: form }).waitFor();
@@ -43,13 +47,15 @@ async function main() {
   const [directory, port] = process.argv.slice(2);
   const server = await serve(directory, Number(port));
   const profile = fs.mkdtempSync(path.join(directory, "profile-"));
-  const browser = await chromium.launchPersistentContext(profile, { executablePath: process.env.CHROMIUM, args: FLAGS });
+  const options = { executablePath: CHROMIUM, args: FLAGS };
+  const browser = await chromium.launchPersistentContext(profile, options);
   try {
     const page = await browser.newPage();
     page.setDefaultTimeout(30_000);
     await page.goto(`http://127.0.0.1:${port}/`);
     const { OUTRIDER_SERVER, OUTRIDER_API_KEY, OUTRIDER_PROJECT } = process.env;
-    for (const [name, value] of Object.entries({ server: OUTRIDER_SERVER, key: OUTRIDER_API_KEY, project: OUTRIDER_PROJECT })) {
+    const form = { server: OUTRIDER_SERVER, key: OUTRIDER_API_KEY, project: OUTRIDER_PROJECT };
+    for (const [name, value] of Object.entries(form)) {
       await page.locator(`input[name=${name}]`).fill(value);
     }
     const tail = await press(page, "tail");

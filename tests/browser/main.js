@@ -1,4 +1,5 @@
-// What the page does: each button calls a method by gRPC-web and shows what comes in the output of the same name.
+// The script of the page. Each button calls a method by gRPC-web, and the output of the same name
+// shows the answer.
 import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { EventService } from "./gen/outrider/dispatch/v1/event_service_pb.js";
@@ -6,11 +7,13 @@ import { IngestService } from "./gen/outrider/ingest/v1/ingest_service_pb.js";
 
 const form = document.querySelector("form").elements;
 
-// A client of a service on the server that the form names.
-const client = (service) => createClient(service, createGrpcWebTransport({ baseUrl: form.server.value }));
+// A client of a service on the server that is named in the form.
+const transport = () => createGrpcWebTransport({ baseUrl: form.server.value });
+const client = (service) => createClient(service, transport());
 const headers = () => ({ authorization: `Bearer ${form.key.value}` });
 
-// Calls `action` when the button is pressed. `show` appends a line to the output; an error is a line too.
+// Calls `action` when the button is pressed. `show` appends a line to the output. An error is also
+// shown as a line.
 function on(name, action) {
   const output = document.getElementById(name);
   const show = (line) => output.append(`${line}\n`);
@@ -28,6 +31,9 @@ on("tail", async (show) => {
   const request = { projectId: form.project.value, includePayload: true };
   for await (const { update } of client(EventService).tailEvents(request, { headers: headers() })) {
     if (update.case === "heartbeat") show("following");
-    if (update.case === "event") show(`event ${update.value.eventId} ${new TextDecoder().decode(update.value.payload)}`);
+    if (update.case === "event") {
+      const { eventId, payload } = update.value;
+      show(`event ${eventId} ${new TextDecoder().decode(payload)}`);
+    }
   }
 });

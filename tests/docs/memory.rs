@@ -66,7 +66,10 @@ mod tests {
     #[test]
     fn the_last_id_of_a_kind_counts() {
         let mut memory = Memory::default();
-        memory.learn("\"endpoint_id\":\"ep_01h455vb4pex5vsknk084sn02q\", step_01h455vb4pex5vsknk084sn02q api_key_id");
+        memory.learn(
+            "\"endpoint_id\":\"ep_01h455vb4pex5vsknk084sn02q\", \
+            step_01h455vb4pex5vsknk084sn02q api_key_id",
+        );
         memory.learn("A=ep_01h455vb4pex5vsknk084sn02r\n");
         assert_eq!(
             memory.fill("get ep_… 'ep_…'").unwrap(),

@@ -148,8 +148,10 @@ mod tests {
 
     #[test]
     fn blocks_are_steps_by_their_marks() {
-        let page = "# A\n\n```sh\na\n```\n\n```json\n{}\n```\n<!-- run: background until \"up\" or \"ready\" -->\n```bash\nb &\n```\n\
-                    <!-- shows -->\n```json\n{…}\n```\n<!-- before: c\nd -->\n<!-- not run: it takes hours -->\n\n```sh\ne\n```\n\
+        let page = "# A\n\n```sh\na\n```\n\n```json\n{}\n```\n<!-- run: background until \"up\" or \
+            \"ready\" -->\n```bash\nb &\n```\n\
+                    <!-- shows -->\n```json\n{…}\n```\n<!-- before: c\nd -->\n<!-- not run: it \
+                    takes hours -->\n\n```sh\ne\n```\n\
                     1. x\n   ```console\n   $ f\n   g\n   ```\n";
         let steps = steps(page).unwrap();
         let all: Vec<_> =

@@ -30,16 +30,20 @@ const BOUND: Duration = Duration::from_secs(60);
 /// What stands before each script: what the one before it exported, and where it stood.
 const PROLOGUE: &str = "set -e -o pipefail -a\n[ ! -f \"$STATE\" ] || . \"$STATE\"\n";
 /// What stands behind it.
-const EPILOGUE: &str = "\n__code=$?; [ $__code = 0 ] || exit $__code\n{ export -p | grep -v ' -[a-z]*r'; declare -f; printf 'cd %q\\n' \"$PWD\"; } > \"$STATE\"\n";
+const EPILOGUE: &str = "\n__code=$?; [ $__code = 0 ] || exit $__code\n{ export -p | grep -v ' \
+    -[a-z]*r'; declare -f; printf 'cd %q\\n' \"$PWD\"; } > \"$STATE\"\n";
 
 /// `outrider dev` takes its port from the command line only; all else by what the page says.
-const WRAPPER: &str = "#!/usr/bin/env bash\nif [[ $1 == dev && \" $* \" != *' --listen '* ]]; then set -- \"$@\" --listen \"$DEV_LISTEN\"; \
+const WRAPPER: &str = "#!/usr/bin/env bash\nif [[ $1 == dev && \" $* \" != *' --listen '* ]]; then \
+    set -- \"$@\" --listen \"$DEV_LISTEN\"; \
                        fi\nexec \"$OUTRIDER_BIN\" \"$@\"\n";
 
 /// README's first command builds a release. The rest of it is the binary's, which is there; nothing
 /// else is built by a page.
-const CARGO: &str = "#!/usr/bin/env bash\nif [[ \"$1 $2 $3\" == 'run --release --' ]]; then exec outrider \"${@:4}\"; fi\n\
-                     echo \"only 'cargo run --release -- …' is run of a page, not 'cargo $*'\" >&2\nexit 1\n";
+const CARGO: &str = "#!/usr/bin/env bash\nif [[ \"$1 $2 $3\" == 'run --release --' ]]; then exec \
+    outrider \"${@:4}\"; fi\n\
+                     echo \"only 'cargo run --release -- …' is run of a page, not 'cargo $*'\" \
+                     >&2\nexit 1\n";
 
 /// A page's session.
 pub struct Session {

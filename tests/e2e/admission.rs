@@ -28,7 +28,14 @@ use tokio::{
 
 use crate::scenario::{self, BOUND, SHARES, Scenario, run_with_shares, text};
 
-scenarios!(keys_come_before_bodies, a_revoked_key_is_refused_soon);
+scenarios! {
+    everywhere: [
+        a_revoked_key_is_refused_soon,
+    ],
+    by_process: [
+        keys_come_before_bodies,
+    ],
+}
 
 /// What a caller beside a flood may wait for its answer, on a machine that the flood takes whole.
 const PROMPTLY: Duration = Duration::from_secs(10);
@@ -64,7 +71,8 @@ async fn keys_come_before_bodies(scenario: &Scenario) -> Result<()> {
     for (authorization, http, grpc, reason) in &callers {
         for (method, path, media_type) in &surfaces {
             let head = format!(
-                "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: {media_type}\r\n"
+                "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: \
+                    {media_type}\r\n"
             );
             let asking = format!("{head}Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n");
             let half = format!("{head}Content-Length: 5000000\r\n\r\n{{");

@@ -9,14 +9,16 @@ use tonic::Code;
 
 use crate::{findings::Findings, scenario::Scenario};
 
-scenarios!(
-    bad_events_are_refused,
-    bad_http_is_refused,
-    oversized_bodies_are_refused,
-    bad_queries_are_refused,
-    bad_endpoints_are_refused,
-    bad_grpc_is_refused
-);
+scenarios! {
+    by_process: [
+        bad_events_are_refused,
+        bad_http_is_refused,
+        oversized_bodies_are_refused,
+        bad_queries_are_refused,
+        bad_endpoints_are_refused,
+        bad_grpc_is_refused,
+    ],
+}
 
 const INVALID: &str = "INVALID_FIELD";
 const MALFORMED: &str = "MALFORMED_REQUEST";
@@ -220,7 +222,8 @@ async fn oversized_bodies_are_refused(scenario: &Scenario) -> Result<()> {
         let (path, token) = (scenario.path("events"), &scenario.token);
         let close = "Content-Type: application/json\r\nConnection: close\r\n";
         format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{close}{more}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{close}{more}\r\n\
+                \r\n",
             scenario.address
         )
     };

@@ -13,12 +13,16 @@ use crate::{
     verify,
 };
 
-scenarios!(
-    a_rest_batch_is_delivered,
-    a_grpc_batch_is_delivered,
-    a_bad_item_fails_alone,
-    a_full_batch_is_taken
-);
+scenarios! {
+    everywhere: [
+        a_rest_batch_is_delivered,
+        a_grpc_batch_is_delivered,
+        a_full_batch_is_taken,
+    ],
+    by_process: [
+        a_bad_item_fails_alone,
+    ],
+}
 
 async fn a_rest_batch_is_delivered(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/batch", &["*"], json!({})).await?;

@@ -18,12 +18,16 @@ use tonic::Code;
 
 use crate::scenario::{Scenario, text};
 
-scenarios!(
-    ids_of_other_projects_are_not_found,
-    keys_are_needed_and_bounded,
-    a_revoked_key_is_refused_within_five_seconds,
-    strangers_are_not_served_between_roles,
-);
+scenarios! {
+    everywhere: [
+        ids_of_other_projects_are_not_found,
+        a_revoked_key_is_refused_within_five_seconds,
+    ],
+    by_process: [
+        keys_are_needed_and_bounded,
+        strangers_are_not_served_between_roles,
+    ],
+}
 
 /// A key for these scopes, bound to a project when one is given: its id and its token.
 async fn key(

@@ -7,13 +7,17 @@ use serde_json::json;
 
 use crate::scenario::{BOUND, Scenario, number, text};
 
-scenarios!(
-    a_paused_endpoint_gets_its_events_when_it_is_resumed,
-    deleting_an_endpoint_cancels_visibly,
-    a_changed_url_and_subscription_take_effect,
-    endpoints_are_created_read_changed_and_listed,
-    max_in_flight_is_kept,
-);
+scenarios! {
+    everywhere: [
+        a_paused_endpoint_gets_its_events_when_it_is_resumed,
+        deleting_an_endpoint_cancels_visibly,
+        a_changed_url_and_subscription_take_effect,
+        max_in_flight_is_kept,
+    ],
+    by_storage: [
+        endpoints_are_created_read_changed_and_listed,
+    ],
+}
 
 async fn a_paused_endpoint_gets_its_events_when_it_is_resumed(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/paused", &["*"], json!({})).await?;

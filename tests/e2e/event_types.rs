@@ -12,19 +12,26 @@ use tonic::Code;
 
 use crate::scenario::{BOUND, Scenario, flag, text};
 
-scenarios!(
-    a_schema_is_kept_to_the_byte,
-    names_may_have_colons_and_slashes,
-    what_does_not_fit_is_refused_with_its_place,
-    a_warning_refuses_nothing,
-    a_bad_event_of_a_batch_fails_alone,
-    a_repetition_is_answered_whatever_the_schema_says_by_now,
-    what_cannot_be_a_schema_is_refused,
-);
+scenarios! {
+    everywhere: [
+        a_schema_is_kept_to_the_byte,
+        a_repetition_is_answered_whatever_the_schema_says_by_now,
+    ],
+    by_process: [
+        what_does_not_fit_is_refused_with_its_place,
+        a_warning_refuses_nothing,
+        a_bad_event_of_a_batch_fails_alone,
+    ],
+    once: [
+        names_may_have_colons_and_slashes,
+        what_cannot_be_a_schema_is_refused,
+    ],
+}
 
 /// Its text is no canonical JSON: spaces, an exponent.
 const SCHEMA: &str = r#"{ "type": "object",  "required": ["items"], "properties": {
-  "items": {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number", "maximum": 1.0e3}}}},
+  "items": {"type": "array", "items": {"type": "object", "properties": {
+    "price": {"type": "number", "maximum": 1.0e3}}}},
   "a.b/c": {"pattern": "^[a-z]+$"} } }"#;
 
 impl Scenario {
@@ -234,8 +241,10 @@ async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
     scenario.validate("WARN").await?;
     let published = scenario.publish(order(json!({"items": [{"price": "x"}]}))).await?;
     let expected = json!([
-        {"reason": "WARNING_REASON_EVENT_TYPE_DEPRECATED", "pointer": "", "description": "the event type is deprecated"},
-        {"reason": "WARNING_REASON_PAYLOAD_SCHEMA_VIOLATION", "pointer": "/items/0/price", "description": "must be of the type number"},
+        {"reason": "WARNING_REASON_EVENT_TYPE_DEPRECATED", "pointer": "",
+            "description": "the event type is deprecated"},
+        {"reason": "WARNING_REASON_PAYLOAD_SCHEMA_VIOLATION", "pointer": "/items/0/price",
+            "description": "must be of the type number"},
     ]);
     ensure!(published["warnings"] == expected, "{published}");
     scenario.delivery_in(&text(&published, "event_id")?, "DELIVERED").await?;
@@ -264,7 +273,8 @@ async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
 async fn a_bad_event_of_a_batch_fails_alone(scenario: &Scenario) -> Result<()> {
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
     scenario.validate("REJECT").await?;
-    let batch = json!({"events": [order(json!({"items": []})), order(json!({"items": 1})), {"event_type": "", "data": 1}, order(json!({"items": []}))]});
+    let batch = json!({"events": [order(json!({"items": []})), order(json!({"items": 1})),
+        {"event_type": "", "data": 1}, order(json!({"items": []}))]});
     let answer = scenario.rest.post(&scenario.path("events:batch"), &batch).await?;
     let results = answer["results"].as_array().context("no results")?;
     let accepted = |index: usize| results[index]["accepted"]["event_id"].is_string();
@@ -293,7 +303,10 @@ async fn a_bad_event_of_a_batch_fails_alone(scenario: &Scenario) -> Result<()> {
 async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
     scenario: &Scenario,
 ) -> Result<()> {
-    let keyed = |key: &str, data: Value| json!({"event_type": "order.paid", "data": data, "idempotency_key": key});
+    let keyed = |key: &str, data: Value| {
+        json!({"event_type": "order.paid", "data": data,
+        "idempotency_key": key})
+    };
     let first = scenario.publish(keyed("k-1", json!(1))).await?;
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
     scenario.validate("REJECT").await?;
@@ -311,7 +324,8 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
         let refused = scenario.attempt(&event).await?;
         ensure!(refused.reason() == "PAYLOAD_SCHEMA_VIOLATION", "{refused:?}");
     }
-    let batch = json!({"events": [keyed("k-2", json!(1)), keyed("k-1", json!(1)), keyed("k-3", json!({"items": []}))]});
+    let batch = json!({"events": [keyed("k-2", json!(1)), keyed("k-1", json!(1)), keyed("k-3",
+        json!({"items": []}))]});
     let answer = scenario.rest.post(&scenario.path("events:batch"), &batch).await?;
     let results = &answer["results"];
     ensure!(results[0]["error"]["reason"] == "PAYLOAD_SCHEMA_VIOLATION", "{answer}");

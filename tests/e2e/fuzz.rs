@@ -133,7 +133,8 @@ impl Objects {
         let organization =
             text(&rest.get("/v1/organizations").await?["organizations"][0], "organization_id")?;
         Ok(json!({
-            "project_id": scenario.project, "organization_id": organization, "endpoint_id": target.id,
+            "project_id": scenario.project, "organization_id": organization,
+                "endpoint_id": target.id,
             "subscription_id": subscription, "api_key_id": key["api_key"]["api_key_id"],
         }))
     }
@@ -288,7 +289,8 @@ fn configuration(document: &Value, token: &str, objects: &Objects, project: &str
         // The document does not say the limits of every text, so that what it permits may be
         // refused. What is deleted is given, so that it may be gone although something was just
         // made.
-        "checks": {"positive_data_acceptance": {"enabled": false}, "ensure_resource_availability": {"enabled": false}},
+        "checks": {"positive_data_acceptance": {"enabled": false},
+            "ensure_resource_availability": {"enabled": false}},
         "parameters": given(&objects.kept),
         "operations": operations,
     })

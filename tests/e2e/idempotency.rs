@@ -11,11 +11,15 @@ use tonic::Code;
 
 use crate::scenario::{BOUND, Scenario, flag, text};
 
-scenarios!(
-    fifty_callers_make_one_event,
-    another_event_under_the_key_is_refused,
-    keys_of_projects_are_apart
-);
+scenarios! {
+    everywhere: [
+        fifty_callers_make_one_event,
+        another_event_under_the_key_is_refused,
+    ],
+    by_storage: [
+        keys_of_projects_are_apart,
+    ],
+}
 
 async fn fifty_callers_make_one_event(scenario: &Scenario) -> Result<()> {
     scenario.target("/once", &["*"], json!({})).await?;

@@ -91,7 +91,8 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
     ensure!(peak <= 64 + NOTICED_LATE, "{peak} requests were open at once");
     let resident = usage::of(processes).memory / 1_048_576;
     eprintln!(
-        "{:?}: {count} waiting (accepted in {published:?}), slowest of the others {worst:?}, {resident} MiB",
+        "{:?}: {count} waiting (accepted in {published:?}), slowest of the others {worst:?}, \
+            {resident} MiB",
         scenario.shape
     );
     Ok(())
@@ -150,13 +151,15 @@ macro_rules! on_every_shape {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn a_hanging_endpoint_hurts_nobody() {
                 let shape = outrider_tests::Shape::$shape;
-                super::run_with_shares(super::SHARES, async || super::a_hanging_endpoint_hurts_nobody(shape).await).await;
+                super::run_with_shares(super::SHARES,
+                    async || super::a_hanging_endpoint_hurts_nobody(shape).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn jobs_beyond_their_lease_are_sent_once() {
                 let shape = outrider_tests::Shape::$shape;
-                super::run_with_shares(super::SHARES, async || super::jobs_beyond_their_lease_are_sent_once(shape).await).await;
+                super::run_with_shares(super::SHARES,
+                    async || super::jobs_beyond_their_lease_are_sent_once(shape).await).await;
             }
         })+
     };

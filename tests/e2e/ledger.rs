@@ -74,7 +74,8 @@ async fn a_lost_row_is_found(outrider: &Outrider) -> Result<()> {
     ensure!(code == Some(4) && told["ok"] == false, "{code:?}: {told}");
     ensure!(
         told["findings"]
-            == json!([{"kind": "missing-delivery", "project_id": scenario.project, "id": event, "count": 1}]),
+            == json!([{"kind": "missing-delivery", "project_id": scenario.project, "id": event,
+                "count": 1}]),
         "{told}"
     );
     let (code, told) = block_in_place(|| {
@@ -115,8 +116,11 @@ async fn unaccounted(outrider: &Outrider, value: f64) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_row_is_found_by_the_command_and_the_metrics() {
     run_with_shares(1, async || {
-        let more = json!({"dispatch": {"audit_period": "200ms", "audit_grace": "1s", "audit_repeat": "1s"}});
-        let outrider = block_in_place(|| scenario::start(Shape::Postgres, &Options { more, ..Options::default() }, None))?;
+        let more = json!({"dispatch": {"audit_period": "200ms", "audit_grace": "1s",
+            "audit_repeat": "1s"}});
+        let outrider = block_in_place(|| {
+            scenario::start(Shape::Postgres, &Options { more, ..Options::default() }, None)
+        })?;
         a_lost_row_is_found(&outrider).await.map_err(|error| scenario::with_logs(&error, &outrider))
     })
     .await;
@@ -126,8 +130,11 @@ async fn a_lost_row_is_found_by_the_command_and_the_metrics() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_processes_audits_and_the_other_takes_over() {
     run_with_shares(1, async || {
-        let more = json!({"dispatch": {"audit_period": "200ms", "audit_grace": "1s", "audit_repeat": "1s"}});
-        let mut outrider = block_in_place(|| scenario::start(Shape::Postgres, &Options { more, ..Options::default() }, None))?;
+        let more = json!({"dispatch": {"audit_period": "200ms", "audit_grace": "1s",
+            "audit_repeat": "1s"}});
+        let mut outrider = block_in_place(|| {
+            scenario::start(Shape::Postgres, &Options { more, ..Options::default() }, None)
+        })?;
         Scenario::new(&outrider).await?.settle().await?;
         block_in_place(|| outrider.start_another("all"))?;
         let addresses = outrider.operations();
@@ -136,7 +143,10 @@ async fn one_of_two_processes_audits_and_the_other_takes_over() {
                 .send(http::Method::GET, "/metrics", "")
                 .await;
             let text = String::from_utf8(reply.ok()?.body.to_vec()).ok()?;
-            let line = text.lines().find(|line| line.starts_with("outrider_dispatch_audit_age_seconds "))?.to_owned();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("outrider_dispatch_audit_age_seconds "))?
+                .to_owned();
             line.rsplit_once(' ')?.1.parse::<f64>().ok()
         };
         wait_until("the first audits and the second does not", BOUND, async || {
@@ -144,7 +154,10 @@ async fn one_of_two_processes_audits_and_the_other_takes_over() {
         })
         .await?;
         block_in_place(|| outrider.kill("all"))?;
-        wait_until("the second audits", BOUND, async || (age(&addresses[1]).await? > 0.9).then_some(())).await
+        wait_until("the second audits", BOUND, async || {
+            (age(&addresses[1]).await? > 0.9).then_some(())
+        })
+        .await
     })
     .await;
 }

@@ -26,7 +26,8 @@ const MOST_REQUEST: usize = 64 * MIB;
 async fn raised(shape: Shape) -> Result<()> {
     let more = json!({
         "gateway": {
-            "max_request_bytes": MOST_REQUEST, "max_buffered_bytes": 1024 * MIB, "max_decoded_bytes": 160 * MIB,
+            "max_request_bytes": MOST_REQUEST, "max_buffered_bytes": 1024 * MIB,
+                "max_decoded_bytes": 160 * MIB,
             "request_timeout": "55s",
         },
         "ingest": {"max_payload_bytes": MOST_PAYLOAD, "max_batch_bytes": 2 * MOST_PAYLOAD},
@@ -102,7 +103,8 @@ async fn arrives(outrider: &Outrider) -> Result<()> {
 async fn publish(scenario: &Scenario, payload: &Bytes) -> Result<Reply> {
     let data = STANDARD.encode(payload);
     let body = format!(
-        r#"{{"event_type": "large", "content_type": "application/octet-stream", "data_base64": "{data}"}}"#
+        r#"{{"event_type": "large", "content_type": "application/octet-stream",
+            "data_base64": "{data}"}}"#
     );
     scenario.rest.send(Method::POST, &scenario.path("events"), body).await
 }

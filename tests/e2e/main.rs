@@ -1,19 +1,37 @@
 //! The product from outside: every scenario on SQLite and the embedded queue, on PostgreSQL and
 //! Redis in one process, and on PostgreSQL and Redis as six processes.
 
-/// Makes a test per shape of each scenario, an `async fn(&Scenario) -> Result<()>` beside it.
+/// Makes tests of scenarios, each an `async fn(&Scenario) -> Result<()>` next to it: one test for
+/// each shape in which the scenario can differ. Its tag says which those are:
+///
+/// - `everywhere`: storage, queue and the channels between roles all take part.
+/// - `by_storage`: the database decides, SQLite or PostgreSQL; all roles are in one process.
+/// - `by_process`: the channels between roles decide; one process or six.
+/// - `once`: nothing that differs between shapes takes part.
 macro_rules! scenarios {
-    ($($name:ident),+ $(,)?) => {
-        scenarios!(@shape sqlite Sqlite $($name)+);
-        scenarios!(@shape postgres Postgres $($name)+);
-        scenarios!(@shape mesh Mesh $($name)+);
+    ($($tag:ident: [$($name:ident),+ $(,)?]),+ $(,)?) => {
+        $($(scenarios!(@$tag $name);)+)+
     };
-    (@shape $module:ident $shape:ident $($name:ident)+) => {
-        mod $module {
+    (@everywhere $name:ident) => {
+        scenarios!(@shapes $name sqlite Sqlite, postgres Postgres, mesh Mesh);
+    };
+    (@by_storage $name:ident) => {
+        scenarios!(@shapes $name sqlite Sqlite, postgres Postgres);
+    };
+    (@by_process $name:ident) => {
+        scenarios!(@shapes $name sqlite Sqlite, mesh Mesh);
+    };
+    (@once $name:ident) => {
+        scenarios!(@shapes $name sqlite Sqlite);
+    };
+    (@shapes $name:ident $($test:ident $shape:ident),+) => {
+        mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    $crate::scenario::run_shared(outrider_tests::Shape::$shape, async |scenario| super::$name(scenario).await).await;
+                async fn $test() {
+                    let shape = outrider_tests::Shape::$shape;
+                    let scenario = async |scenario: &_| super::$name(scenario).await;
+                    $crate::scenario::run_shared(shape, scenario).await;
                 }
             )+
         }

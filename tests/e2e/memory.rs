@@ -73,7 +73,8 @@ async fn batch(scenario: &Scenario, key: Option<&str>, body: &str) -> Result<(u1
     let authorization =
         key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     let head = format!(
-        "POST {} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "POST {} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\n\
+            Content-Length: {}\r\nConnection: close\r\n\r\n",
         scenario.path("events:batch"),
         body.len()
     );
@@ -192,7 +193,8 @@ async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {
             .join(",");
         let maps = events(
             &format!(
-                "{{\"event_type\":\"a\",\"data\":1,\"headers\":{{{headers}}},\"metadata\":{{{headers}}}}}"
+                "{{\"event_type\":\"a\",\"data\":1,\
+                \"headers\":{{{headers}}},\"metadata\":{{{headers}}}}}"
             ),
             1_000,
         );

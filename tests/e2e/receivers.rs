@@ -13,14 +13,18 @@ use tokio::task::block_in_place;
 
 use crate::scenario::{self, BOUND, SHARES, Scenario, Target, number, run_with_shares, text};
 
-scenarios!(
-    a_2xx_answer_whose_body_breaks_is_delivered_once,
-    an_irregular_head_is_delivered_once,
-    a_reused_connection_that_ends_is_replaced_and_the_attempt_tells,
-    interim_answers_are_bounded,
-    ports_of_other_services_are_refused_at_saving,
-    names_that_cannot_be_reached_are_refused_at_saving,
-);
+scenarios! {
+    everywhere: [
+        a_2xx_answer_whose_body_breaks_is_delivered_once,
+        a_reused_connection_that_ends_is_replaced_and_the_attempt_tells,
+    ],
+    by_process: [
+        an_irregular_head_is_delivered_once,
+        interim_answers_are_bounded,
+        ports_of_other_services_are_refused_at_saving,
+        names_that_cannot_be_reached_are_refused_at_saving,
+    ],
+}
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const SIZED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
@@ -389,20 +393,25 @@ macro_rules! on_shapes {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn endless_interim_answers_cost_little() {
                 let shape = outrider_tests::Shape::$shape;
-                super::run_with_shares(super::SHARES, async || super::endless_interim_answers_cost_little(shape).await).await;
+                let work = async || super::endless_interim_answers_cost_little(shape).await;
+                super::run_with_shares(super::SHARES, work).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once() {
                 let shape = outrider_tests::Shape::$shape;
-                let work = async || super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await;
+                let work = async || {
+                    super::a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape).await
+                };
                 super::run_with_shares(super::SHARES, work).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn certificates_in_the_trust_file_are_trusted_themselves() {
                 let shape = outrider_tests::Shape::$shape;
-                let work = async || super::certificates_in_the_trust_file_are_trusted_themselves(shape).await;
+                let work = async || {
+                    super::certificates_in_the_trust_file_are_trusted_themselves(shape).await
+                };
                 super::run_with_shares(super::SHARES, work).await;
             }
         })+

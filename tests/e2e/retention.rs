@@ -86,14 +86,18 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
             let id: DeliveryId = text.parse()?;
             let (to_delivery, from_delivery) = (self.literal(older(id.0, by)), self.literal(id.0));
             for table in ["deliveries", "pending_deliveries"] {
-                statements.push(format!("UPDATE {table} SET id = {to_delivery}, event_id = {to} WHERE id = {from_delivery}"));
+                statements.push(format!(
+                    "UPDATE {table} SET id = {to_delivery}, event_id = {to} \
+                    WHERE id = {from_delivery}"
+                ));
             }
             for attempt in self.scenario.attempts(&text).await? {
                 let id: AttemptId = crate::scenario::text(&attempt, "attempt_id")?.parse()?;
                 let (to_attempt, from_attempt) =
                     (self.literal(older(id.0, by)), self.literal(id.0));
                 statements.push(format!(
-                    "UPDATE attempts SET id = {to_attempt}, delivery_id = {to_delivery}, event_id = {to} WHERE id = {from_attempt}"
+                    "UPDATE attempts SET id = {to_attempt}, delivery_id = {to_delivery}, event_id \
+                        = {to} WHERE id = {from_attempt}"
                 ));
             }
         }
@@ -111,7 +115,8 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
         format!(
             "DO $do$ DECLARE t text; BEGIN
                 FOREACH t IN ARRAY ARRAY['events', 'deliveries', 'attempts'] LOOP
-                    EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                    EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES FROM \
+                    (%L) TO (%L)',
                         t || '_p' || to_char(DATE '1970-01-01' + {day}, 'YYYYMMDD'), t, '{}', '{}');
                 END LOOP;
             END $do$",

@@ -12,14 +12,18 @@ use crate::{
     verify,
 };
 
-scenarios!(
-    failures_are_retried_and_listed,
-    a_failed_delivery_is_retried_by_hand,
-    a_slow_endpoint_times_out,
-    redirects_are_not_followed,
-    a_closed_connection_is_an_attempt,
-    long_answers_are_cut,
-);
+scenarios! {
+    everywhere: [
+        failures_are_retried_and_listed,
+        a_failed_delivery_is_retried_by_hand,
+        a_slow_endpoint_times_out,
+        long_answers_are_cut,
+    ],
+    by_process: [
+        redirects_are_not_followed,
+        a_closed_connection_is_an_attempt,
+    ],
+}
 
 async fn failures_are_retried_and_listed(scenario: &Scenario) -> Result<()> {
     scenario.receiver.answer(

@@ -213,7 +213,8 @@ impl Scenario {
         // without it.
         let event = json!({"event_type": "probe", "data": {}});
         self.rest.post(&within("events"), &event).await?;
-        let subscription = json!({"endpoint_id": endpoint["endpoint"]["endpoint_id"], "name": "probe", "event_types": ["probe"]});
+        let subscription = json!({"endpoint_id": endpoint["endpoint"]["endpoint_id"],
+            "name": "probe", "event_types": ["probe"]});
         self.rest.post(&within("subscriptions"), &subscription).await?;
         wait_until("a new subscription is in force", BOUND, async || {
             let published = self.rest.post(&within("events"), &event).await.ok()?;

@@ -11,11 +11,15 @@ use serde_json::{Value, json};
 
 use crate::scenario::{BOUND, Scenario, text};
 
-scenarios!(
-    values_go_to_the_endpoint_and_nowhere_else,
-    readers_and_lists_see_masks,
-    a_mask_that_is_sent_back_is_refused
-);
+scenarios! {
+    everywhere: [
+        values_go_to_the_endpoint_and_nowhere_else,
+    ],
+    by_storage: [
+        readers_and_lists_see_masks,
+        a_mask_that_is_sent_back_is_refused,
+    ],
+}
 
 const HEADER: &str = "marker-of-a-header";
 const QUERY: &str = "key=marker-of-a-query";
@@ -25,7 +29,8 @@ fn shows(text: &str) -> bool {
 }
 
 fn fields(scenario: &Scenario, path: &str) -> Value {
-    json!({"http": {"url": format!("{}?{QUERY}", scenario.receiver.url(path))}, "headers": {"X-Key": HEADER}})
+    json!({"http": {"url": format!("{}?{QUERY}", scenario.receiver.url(path))},
+        "headers": {"X-Key": HEADER}})
 }
 
 async fn key(scenario: &Scenario, scopes: &[&str]) -> Result<String> {
@@ -35,7 +40,8 @@ async fn key(scenario: &Scenario, scopes: &[&str]) -> Result<String> {
 
 async fn values_go_to_the_endpoint_and_nowhere_else(scenario: &Scenario) -> Result<()> {
     let target = scenario.target("/sealed", &["a"], fields(scenario, "/sealed")).await?;
-    let nowhere = json!({"http": {"url": format!("http://nobody.outrider-tests.example.com/?{QUERY}")}, "headers": {"x-key": HEADER}});
+    let url = format!("http://nobody.outrider-tests.example.com/?{QUERY}");
+    let nowhere = json!({"http": {"url": url}, "headers": {"x-key": HEADER}});
     scenario.target("/nowhere", &["b"], nowhere).await?;
     scenario.receiver.answer("/sealed", [Answer::Status(500), Answer::Status(200)]);
     let event = scenario.publish_id("a", json!({})).await?;

@@ -16,13 +16,17 @@ use tonic::{Code, Status};
 
 use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
 
-scenarios!(
-    a_stream_is_delivered,
-    refusals_are_rejections,
-    a_resend_counts_once,
-    what_is_out_of_place_ends_the_stream,
-    keys_and_projects_are_checked,
-);
+scenarios! {
+    everywhere: [
+        a_stream_is_delivered,
+        a_resend_counts_once,
+    ],
+    by_process: [
+        refusals_are_rejections,
+        what_is_out_of_place_ends_the_stream,
+        keys_and_projects_are_checked,
+    ],
+}
 
 /// An event whose payload is a number.
 pub fn numbered(number: usize) -> NewEvent {

@@ -118,7 +118,8 @@ async fn publish_through_cuts(
         producer.publish(&mut numbers, |upto| acknowledged.store(upto, Ordering::Relaxed));
     tokio::try_join!(publishing, cutting)?;
     eprintln!(
-        "{events} events over {} connections in {:?}, {} of them sent again after they were durable",
+        "{events} events over {} connections in {:?}, {} of them sent again after they were \
+            durable",
         producer.connections,
         begin.elapsed(),
         producer.duplicates

@@ -19,14 +19,18 @@ use tonic::{Code, Streaming};
 
 use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
 
-scenarios!(
-    every_way_tells_the_same,
-    a_tail_goes_on_from_every_event,
-    deliveries_are_told_with_their_attempts,
-    only_what_is_asked_for_comes,
-    a_revoked_key_ends_its_tails,
-    bad_cursors_are_refused,
-);
+scenarios! {
+    everywhere: [
+        every_way_tells_the_same,
+        a_tail_goes_on_from_every_event,
+        deliveries_are_told_with_their_attempts,
+        a_revoked_key_ends_its_tails,
+    ],
+    by_process: [
+        only_what_is_asked_for_comes,
+        bad_cursors_are_refused,
+    ],
+}
 
 const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
 

@@ -49,7 +49,8 @@ fn start() -> Result<Secured> {
             "internal": {"token": null, "tls_reload_interval": "1h"},
             "gateway": {"tls_reload_interval": "200ms"},
             "queue": {
-                "tls_ca_file": roles.authority, "tls_certificate_file": roles.certificate, "tls_private_key_file": roles.private_key,
+                "tls_ca_file": roles.authority, "tls_certificate_file": roles.certificate,
+                    "tls_private_key_file": roles.private_key,
             },
         }),
         ..Options::default()
@@ -78,7 +79,8 @@ async fn check(secured: &Secured) -> Result<()> {
     for event in [by_rest, by_grpc] {
         scenario.delivery_in(&event, "DELIVERED").await?;
     }
-    let plain = "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE application_name = 'outrider' AND NOT ssl";
+    let plain = "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE \
+        application_name = 'outrider' AND NOT ssl";
     ensure!(
         secured.postgres.query("postgres", plain)?.trim() == "0",
         "a connection to PostgreSQL is plain"

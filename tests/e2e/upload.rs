@@ -9,7 +9,12 @@ use tokio::{
 
 use crate::scenario::{BOUND, Scenario, text};
 
-scenarios!(lines_are_published_and_answered, a_large_upload_is_taken);
+scenarios! {
+    everywhere: [
+        lines_are_published_and_answered,
+        a_large_upload_is_taken,
+    ],
+}
 
 /// Reads while it writes, as curl does, to the end of the connection.
 async fn duplex(address: &str, request: &[u8]) -> Result<String> {
@@ -25,7 +30,8 @@ async fn duplex(address: &str, request: &[u8]) -> Result<String> {
 /// Uploads a body in chunks and gives the lines of the answer.
 async fn upload(scenario: &Scenario, body: &str) -> Result<Vec<Value>> {
     let head = format!(
-        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/x-ndjson\r\n\
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
+            application/x-ndjson\r\n\
          Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
         scenario.path("events:batch"),
         scenario.token
@@ -58,7 +64,8 @@ async fn upload(scenario: &Scenario, body: &str) -> Result<Vec<Value>> {
 
 async fn lines_are_published_and_answered(scenario: &Scenario) -> Result<()> {
     scenario.target("/lines", &["item.made"], json!({})).await?;
-    let body = "{\"event_type\": \"item.made\", \"data\": {\"n\": 1.0}}\n\n{\"event_type\": \"not good\", \"data\": 1}\nnonsense\n\
+    let body = "{\"event_type\": \"item.made\", \"data\": {\"n\": 1.0}}\n\n{\"event_type\": \"not \
+        good\", \"data\": 1}\nnonsense\n\
                 {\"event_type\": \"item.made\", \"data\": 2, \"idempotency_key\": \"k\"}\n\
                 {\"event_type\": \"item.made\", \"data\": 2, \"idempotencyKey\": \"k\"}";
     let lines = upload(scenario, body).await?;

@@ -62,7 +62,8 @@ pub fn by_official_libraries(webhooks: &[(Received, String)]) -> Result<()> {
 fn record((received, secret): &(Received, String)) -> Value {
     let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"]
         .map(|name| (name.to_owned(), json!(received.header(name))));
-    json!({"secret": secret, "headers": Value::Object(headers.into_iter().collect()), "body": STANDARD.encode(&received.body)})
+    json!({"secret": secret, "headers": Value::Object(headers.into_iter().collect()),
+        "body": STANDARD.encode(&received.body)})
 }
 
 /// Where `tests/run` put the libraries; none, said aloud, when they are not there and nobody

@@ -13,7 +13,11 @@ use tokio::task::block_in_place;
 
 use crate::scenario::{self, BOUND, Scenario, run_with_shares, text};
 
-scenarios!(an_attempt_tells_what_failed_and_no_address);
+scenarios! {
+    by_process: [
+        an_attempt_tells_what_failed_and_no_address,
+    ],
+}
 
 async fn an_attempt_tells_what_failed_and_no_address(scenario: &Scenario) -> Result<()> {
     let closed = "the connection was closed before the answer";

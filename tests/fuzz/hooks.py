@@ -1,7 +1,8 @@
 """Hooks of schemathesis.
 
-With FUZZ_VALID, for runs with valid data: usable values in the places of generated ones, so that requests get past the first checks of
-fields and into the roles. Where a body is to be wrong, this could put it right.
+With FUZZ_VALID, in runs with valid data, usable values replace generated ones, so that requests
+pass the first checks of fields and reach the roles. In runs with invalid data, this could make an
+invalid body valid.
 """
 
 import os
@@ -13,21 +14,26 @@ KNOWN_HEADERS = {"authorization", "content-type"}
 
 
 def enums(schema):
-    """The names of all fields and parameters that are enums."""
+    """Returns the names of all fields and parameters that are enums."""
     schemas = schema["components"]["schemas"]
     names = {name for name, value in schemas.items() if "enum" in value}
 
     def is_enum(value):
-        return any(one.get("$ref", "").rpartition("/")[2] in names for one in (value, value.get("items", {})))
+        candidates = (value, value.get("items", {}))
+        return any(one.get("$ref", "").rpartition("/")[2] in names for one in candidates)
 
-    fields = {field for value in schemas.values() for field, one in value.get("properties", {}).items() if is_enum(one)}
+    properties = [value.get("properties", {}) for value in schemas.values()]
+    fields = {name for one in properties for name, value in one.items() if is_enum(value)}
     operations = [operation for path in schema["paths"].values() for operation in path.values()]
     parameters = [parameter for operation in operations for parameter in operation["parameters"]]
     return fields | {parameter["name"] for parameter in parameters if is_enum(parameter["schema"])}
 
 
 def is_lenient(value, enums, name=""):
-    """Whether a value holds what proto3's JSON takes beyond what the document says: null for what is not set, enums by number."""
+    """Returns whether a value is accepted by proto3's JSON, but not by the OpenAPI document.
+
+    Such values are null for an unset field, and enums by number.
+    """
     if isinstance(value, dict):
         return any(is_lenient(inner, enums, name) for name, inner in value.items())
     if isinstance(value, list):
@@ -37,14 +43,18 @@ def is_lenient(value, enums, name=""):
 
 @schemathesis.hook
 def filter_case(context, case):
-    """What counts as wrong to schemathesis and is not: that, and headers that nobody knows, which HTTP has servers ignore."""
+    """Leaves out cases that schemathesis takes for invalid although they are valid.
+
+    They are the lenient values above, and unknown headers, which HTTP servers ignore.
+    """
     names = enums(case.operation.schema.raw_schema)
     known = all(name.lower() in KNOWN_HEADERS for name in case.headers or {})
-    return known and not is_lenient(case.body, names) and not is_lenient(dict(case.query or {}), names)
+    lenient = is_lenient(case.body, names) or is_lenient(dict(case.query or {}), names)
+    return known and not lenient
 
 
 def usable():
-    """Values of fields, wherever they stand."""
+    """Returns usable values by the names of fields, in whatever message they are."""
     return {
         "event_type": ["fuzz.made", "fuzz.never"],
         "content_type": ["", "application/json", "text/plain"],
@@ -70,13 +80,20 @@ def usable():
 
 
 def patched(body, draw):
-    """The body with usable values for most of the fields that have any."""
+    """Returns the body with usable values for most of the fields that have them."""
     if isinstance(body, list):
         return [patched(item, draw) for item in body]
     if not isinstance(body, dict):
         return body
-    patch = {field: draw(st.sampled_from(values)) for field, values in usable().items() if field in body and draw(st.integers(0, 9))}
-    return {field: patch[field] if field in patch else patched(value, draw) for field, value in body.items()}
+    patch = {
+        field: draw(st.sampled_from(values))
+        for field, values in usable().items()
+        if field in body and draw(st.integers(0, 9))
+    }
+    return {
+        field: patch[field] if field in patch else patched(value, draw)
+        for field, value in body.items()
+    }
 
 
 if "FUZZ_VALID" in os.environ:

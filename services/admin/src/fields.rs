@@ -1,11 +1,11 @@
-//! Fields that the requests of several nouns have.
+//! Fields that occur in the requests of several nouns.
 
 use std::{fmt::Display, str::FromStr};
 
 use outrider_model::{Error, ProjectId, Result, error::Violations, limits};
 use outrider_rpc::validate;
 
-/// An id that must be there.
+/// Reads a required id.
 pub fn id<T>(violations: &mut Violations, field: &str, text: &str) -> Option<T>
 where
     T: FromStr,
@@ -18,7 +18,7 @@ where
     violations.check(field, text.parse())
 }
 
-/// An id that may be absent: an outer none is a violation.
+/// Reads an optional id. The outer `None` means a violation.
 pub fn optional_id<T>(violations: &mut Violations, field: &str, text: &str) -> Option<Option<T>>
 where
     T: FromStr,
@@ -27,7 +27,7 @@ where
     if text.is_empty() { Some(None) } else { id(violations, field, text).map(Some) }
 }
 
-/// The project and the id of something in it: what requests for one thing hold.
+/// Reads the project and the id of a resource in it, as in requests for one resource.
 pub fn project_and<T>(field: &str, project: &str, text: &str) -> Result<(ProjectId, T)>
 where
     T: FromStr,
@@ -39,17 +39,17 @@ where
     checked(violations, project.zip(id))
 }
 
-/// A field that has its value already: given again, it must be that value, since any other would
-/// have no effect.
-pub fn as_it_is(violations: &mut Violations, field: &str, given: &str, known: &str) {
+/// Checks a field with a fixed value. If it is given, it must have that value, because any other
+/// would have no effect.
+pub fn fixed(violations: &mut Violations, field: &str, given: &str, known: &str) {
     violations.require(
         given.is_empty() || given == known,
         field,
-        "is fixed, and is another than this",
+        "is fixed, and has another value than this",
     );
 }
 
-/// The request id, when one is given.
+/// Reads the request id, if it is given.
 pub fn request_id<'a>(violations: &mut Violations, text: &'a str) -> Option<&'a str> {
     if text.is_empty() {
         return None;
@@ -58,13 +58,13 @@ pub fn request_id<'a>(violations: &mut Violations, text: &'a str) -> Option<&'a 
     Some(text)
 }
 
-/// The name shown to people.
+/// Reads a display name.
 pub fn name(violations: &mut Violations, field: &str, text: &str) -> String {
     violations.check(field, validate::name(text));
     text.to_owned()
 }
 
-/// The value when nothing is wrong, else what is.
+/// Returns the value, or the violations if there are any.
 pub fn checked<T>(violations: Violations, value: Option<T>) -> Result<T> {
     violations.finish()?;
     value.ok_or_else(|| Error::internal("a field was refused without a violation"))
@@ -75,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fixed_field_may_be_sent_back_and_not_changed() {
+    fn a_fixed_field_may_be_sent_back_but_not_changed() {
         let with = |given: &str| {
             let mut violations = Violations::new();
-            as_it_is(&mut violations, "endpoint.endpoint_id", given, "ep_1");
+            fixed(&mut violations, "endpoint.endpoint_id", given, "ep_1");
             violations.finish()
         };
         assert!(with("").is_ok() && with("ep_1").is_ok());

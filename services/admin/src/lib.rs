@@ -1,9 +1,9 @@
-//! The admin role: organisations, projects, API keys, endpoints, subscriptions and event types,
+//! The admin role: organizations, projects, API keys, endpoints, subscriptions and event types,
 //! over gRPC.
 //!
 //! A method takes the principal from its request, checks and converts every field, makes one change
-//! through the store, announces it and converts the answer. It must never speak SQL, decide what a
-//! principal reaches (the store does), or be on the way of an event.
+//! through the store, announces it, and converts the answer. The role must never use SQL, decide
+//! what a principal may access (the store does), or be in the path of an event.
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ mod services;
 
 use services::Services;
 
-/// How the role behaves.
+/// Settings of the role.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Which hosts and ports endpoints may have. Default: the public internet, without the ports of
-    /// other services. The same policy belongs to the egress role, which judges the addresses.
+    /// The hosts and ports that endpoints may have. Default: the public internet, without the ports
+    /// of other services. The egress role needs the same policy, because it checks the addresses.
     pub policy: PolicyInForce,
-    /// One request of a client, in bytes. Default 6 MiB.
+    /// Maximum size of a request, in bytes. Default: 6 MiB.
     pub max_request_bytes: usize,
 }
 
@@ -49,7 +49,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Over a store and the queue by which changes are announced.
+    /// Uses a store, and the queue to announce changes.
     #[must_use]
     pub fn new(options: Options, store: Store, queue: Arc<dyn Queue>) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl Admin {
         }
     }
 
-    /// Its gRPC services, to be served behind [`outrider_rpc::Guard`]: without a principal every
-    /// method answers INTERNAL.
+    /// Returns the gRPC services. They must be served behind [`outrider_rpc::Guard`]: without a
+    /// principal, every method answers INTERNAL.
     #[must_use]
     pub fn routes(self) -> Routes {
         let Self { services, max_request_bytes: most } = self;

@@ -1,4 +1,4 @@
-//! Update masks (AIP-134): which fields an update changes.
+//! Update masks (AIP-134), which select the fields that an update changes.
 
 use outrider_model::{
     error::Violations,
@@ -10,11 +10,11 @@ const ALL: &str = "*";
 
 /// A field that updates may change.
 pub struct Mutable {
-    /// Its name, or that of its oneof.
+    /// Name of the field, or of its oneof.
     pub name: &'static str,
-    /// Other paths that mean it: the members of a oneof.
+    /// Other paths of the field: the members of a oneof.
     pub aliases: &'static [&'static str],
-    /// Whether the message holds a value, which counts when there is no mask.
+    /// Whether the message has a value, which matters if there is no mask.
     pub set: bool,
 }
 
@@ -24,7 +24,7 @@ impl Mutable {
         Self { name, aliases: &[], set }
     }
 
-    fn answers_to(&self, path: &str) -> bool {
+    fn matches(&self, path: &str) -> bool {
         self.name == path || self.aliases.contains(&path)
     }
 }
@@ -34,9 +34,9 @@ impl Mutable {
 pub struct Changes(Vec<&'static str>);
 
 impl Changes {
-    /// From the mask: the fields that it names; all with `*`; those that are set when it is absent
-    /// or empty. A path that is neither mutable nor fixed is unknown; both kinds of wrong paths are
-    /// violations of `update_mask`.
+    /// Resolves a mask: the fields that it names, all fields for `*`, or the fields that are set if
+    /// the mask is absent or empty. A path that is fixed or unknown is a violation of
+    /// `update_mask`.
     pub fn resolve(
         violations: &mut Violations,
         mask: Option<&FieldMask>,
@@ -52,17 +52,17 @@ impl Changes {
         if let [ALL] = paths.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             return Self(mutable.iter().map(|field| field.name).collect());
         }
-        // One violation for all wrong paths: a mask may name any number.
+        // One violation for all wrong paths, because a mask may name any number.
         if let Some(wrong) =
-            paths.iter().find(|path| !mutable.iter().any(|field| field.answers_to(path)))
+            paths.iter().find(|path| !mutable.iter().any(|field| field.matches(path)))
         {
             violations.add("update_mask", describe(wrong, mutable, fixed));
         }
-        let named = |field: &&Mutable| paths.iter().any(|path| field.answers_to(path));
+        let named = |field: &&Mutable| paths.iter().any(|path| field.matches(path));
         Self(mutable.iter().filter(named).map(|field| field.name).collect())
     }
 
-    /// The value of a field to change, from `value`; none when the field is not to change.
+    /// Returns the value of a field from `value`, or `None` if the field does not change.
     pub fn take<T>(&self, name: &str, value: impl FnOnce() -> T) -> Option<T> {
         self.0.contains(&name).then(value)
     }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mask_what_is_set_changes() {
+    fn without_a_mask_set_fields_change() {
         assert_eq!(resolve(None), Ok(vec!["name", "target"]));
         assert_eq!(resolve(Some(&[])), Ok(vec!["name", "target"]));
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_made_only_of_fields_that_change() {
+    fn values_are_read_only_for_fields_that_change() {
         let changes = Changes(vec!["name"]);
         assert_eq!(changes.take("name", || 1), Some(1));
         assert_eq!(changes.take("note", || -> i32 { panic!("must not be read") }), None);

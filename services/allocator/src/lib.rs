@@ -7,23 +7,14 @@
 
 #[cfg(target_os = "linux")]
 mod sqlite;
+mod too_late;
+
+pub use too_late::TooLate;
 
 /// Memory that a burst took goes back to the system within seconds, also while nothing happens.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// SQLite cannot be told what to allocate with, since it was used before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLate;
-
-impl std::fmt::Display for TooLate {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("SQLite was used before it was told what to allocate with")
-    }
-}
-
-impl std::error::Error for TooLate {}
 
 /// Has SQLite allocate with jemalloc, and not count what it allocates, for which its threads would
 /// wait for each other. Call this first in `main`. Only on Linux does it do anything.

@@ -11,7 +11,7 @@ use libsqlite3_sys::{
 };
 use tikv_jemalloc_sys as jemalloc;
 
-use crate::TooLate;
+use crate::too_late::TooLate;
 
 const METHODS: sqlite3_mem_methods = sqlite3_mem_methods {
     xMalloc: Some(allocate),

@@ -71,7 +71,11 @@ async fn race(
         tokio::select! {
             Some(tried) = tries.next() => match tried {
                 Ok(stream) => return Ok(stream),
-                Err(error) => if failure.as_ref().is_none_or(|known| telling(&error) > telling(known)) { failure = Some(error) },
+                Err(error) => {
+                    if failure.as_ref().is_none_or(|known| telling(&error) > telling(known)) {
+                        failure = Some(error);
+                    }
+                }
             },
             () = sleep(HEAD_START), if !addresses.is_empty() => {
                 tries.extend(addresses.pop_front().map(|address| open(address, source)));
@@ -97,7 +101,8 @@ async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, 
         if address.is_ipv6() && source.is_none() && !is_out_of_files(&error) {
             return DialError::ConnectFailed(NoConnection::Unreachable);
         }
-        tracing::error!(%error, source = source.map(tracing::field::display), "no socket for an outgoing connection");
+        tracing::error!(%error, source = source.map(tracing::field::display),
+            "no socket for an outgoing connection");
         DialError::EgressUnavailable
     })?;
     let opened = async {

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Basis, Judged, Policy, Refused, is_localhost};
-use outrider_rpc::{DialError, Dialer, NoConnection, NoName, Places, Socket};
+use outrider_rpc::{ConnectionSlots, DialError, Dialer, NoConnection, NoName, Socket};
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -43,7 +43,7 @@ pub struct Egress {
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) tunnels: Arc<Semaphore>,
-    pub(crate) waiting: Places,
+    pub(crate) waiting: ConnectionSlots,
     resolver: Arc<dyn Resolve>,
     own: OwnListeners,
 }
@@ -99,12 +99,13 @@ impl Egress {
         }
         if options.policy.get().allow_loopback {
             tracing::warn!(
-                "the egress permits LOOPBACK addresses (allow_loopback): for development only, never where others set URLs"
+                "the egress permits LOOPBACK addresses (allow_loopback): for development only, \
+                    never where others set URLs"
             );
         }
         let inner = Inner {
             tunnels: Arc::new(Semaphore::new(options.max_tunnels)),
-            waiting: Places::new(options.max_waiting, 0),
+            waiting: ConnectionSlots::new(options.max_waiting, 0),
             resolver,
             own: OwnListeners::default(),
             options,
@@ -178,15 +179,17 @@ impl Egress {
             );
             DialError::Refused { rule: refused.rule.to_owned() }
         };
-        let examined = self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
-            Stopped::Refused(refusal) => refused(refusal, None),
-            Stopped::NotResolved(why) => {
-                let error = DialError::NotResolved(why);
-                tracing::info!(decision = "not-resolved", host, port, %error, "an outgoing connection has no address");
-                error
-            }
-            Stopped::Unable => DialError::EgressUnavailable,
-        })?;
+        let examined =
+            self.examine_by(policy, host, port).await.map_err(|stopped| match stopped {
+                Stopped::Refused(refusal) => refused(refusal, None),
+                Stopped::NotResolved(why) => {
+                    let error = DialError::NotResolved(why);
+                    tracing::info!(decision = "not-resolved", host, port, %error,
+                    "an outgoing connection has no address");
+                    error
+                }
+                Stopped::Unable => DialError::EgressUnavailable,
+            })?;
         let vet = |(target, verdict): (SocketAddr, Result<Basis, Refused>)| match verdict {
             Ok(_) => Ok(target),
             Err(refusal) => Err(refused(refusal, Some(target.ip()))),
@@ -255,7 +258,8 @@ impl Egress {
 }
 
 fn unavailable(error: &dyn fmt::Display) -> Stopped {
-    tracing::error!(%error, "an outgoing connection cannot be tried: no fault of its destination's");
+    tracing::error!(%error, "an outgoing connection cannot be tried: no fault of its \
+        destination's");
     Stopped::Unable
 }
 

@@ -82,7 +82,8 @@ async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<
 pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bad: BadHead) {
     let Some((status, text)) = bad.answer() else { return };
     let answer = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}\n",
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: \
+            {}\r\n\r\n{text}\n",
         text.len() + 1
     );
     let farewell = async {

@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outrider_rpc::{Acceptor, Seat, Socket, cause, listen, tls::Protocol};
+use outrider_rpc::{Acceptor, ConnectionSlot, Socket, cause, listen, tls::Protocol};
 use outrider_telemetry::{
     Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing,
 };
@@ -56,7 +56,8 @@ impl Egress {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                (stream, peer) = listen::accept(&listener) => self.admit(stream, peer, &tasks, &closing, &cut),
+                (stream, peer) = listen::accept(&listener) => self.admit(stream, peer, &tasks,
+                    &closing, &cut),
             }
         }
         drop(listener);
@@ -82,7 +83,7 @@ impl Egress {
             tracing::debug!(%peer, "too many connections wait: one is closed");
             return;
         };
-        if waiting.took_anothers {
+        if waiting.displaced_another {
             tracing::debug!(%peer, "too many connections wait: the oldest is closed");
         }
         let displaced = waiting.displaced();
@@ -127,7 +128,7 @@ struct Connection {
     peer: SocketAddr,
     /// Held until a tunnel is granted. Until the token is presented, a newer connection may
     /// displace it.
-    waiting: Mutex<Option<Seat>>,
+    waiting: Mutex<Option<ConnectionSlot>>,
     opened: Mutex<Option<Opened>>,
 }
 
@@ -150,7 +151,8 @@ impl Connection {
             Err(error) => {
                 if let Some(times) = NOT_MADE.happened() {
                     let error = cause::of_client(&error);
-                    tracing::warn!(peer = %self.peer, error, times, "a connection to the egress was not made");
+                    tracing::warn!(peer = %self.peer, error, times,
+                        "a connection to the egress was not made");
                 }
                 return;
             }

@@ -81,7 +81,8 @@ where
     // Every byte passes the outer side, so that it is enough to watch that one.
     let mut outside = Metered { inner: outside, meter: Arc::clone(&meter), deaf: false };
     let end = tokio::select! {
-        copied = copy_bidirectional(&mut client, &mut outside) => if copied.is_ok() { End::Closed } else { End::Broken },
+        copied = copy_bidirectional(&mut client,
+            &mut outside) => if copied.is_ok() { End::Closed } else { End::Broken },
         () = meter.idle(patience.idle, || true) => End::Idle,
         () = async {
             closing.await;

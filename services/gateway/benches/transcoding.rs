@@ -1,4 +1,5 @@
-//! What REST costs beyond gRPC: a publish from JSON to protobuf, and its answer back.
+//! What REST costs beyond gRPC: the conversion of a publish from JSON to protobuf, and of its
+//! answer back.
 #![allow(clippy::unwrap_used, reason = "measures, and does not serve")]
 
 use std::hint::black_box;
@@ -15,7 +16,8 @@ fn transcoding(c: &mut Criterion) {
     for size in [1_024, 64 * 1_024] {
         let text = "x".repeat(size);
         let body = Bytes::from(format!(
-            "{{\"event_type\": \"invoice.paid\", \"data\": {{\"text\": \"{text}\"}}, \"idempotency_key\": \"0123456789\", \
+            "{{\"event_type\": \"invoice.paid\", \"data\": {{\"text\": \"{text}\"}}, \
+                \"idempotency_key\": \"0123456789\", \
              \"metadata\": {{\"customer\": \"c-1\"}}}}"
         ));
         group.throughput(Throughput::Bytes(body.len() as u64));

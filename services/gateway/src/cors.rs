@@ -1,7 +1,6 @@
-//! CORS: which pages of other origins a browser lets call the API.
+//! CORS: the origins whose pages a browser lets call the API.
 //!
-//! Credentials in the sense of browsers (cookies) are never permitted: callers send their API key
-//! in a header.
+//! Browser credentials (cookies) are never permitted. Callers send their API key in a header.
 
 use std::time::Duration;
 
@@ -9,22 +8,22 @@ use http::{HeaderName, HeaderValue, Method, Uri, header};
 use outrider_model::text::quoted;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-/// How long a browser may keep the answer to a preflight. Browsers have limits of their own, of up
-/// to two hours.
+/// How long a browser may cache the answer to a preflight request. Browsers have their own limits,
+/// of up to two hours.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// Why a text is not an origin.
+/// Why a text in the list of origins is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOrigin {
-    /// Not scheme, host and port.
+    /// The text is not made of scheme, host and port.
     #[error("{} is not an origin such as \"https://app.example.com\", nor \"*\"", quoted(.0))]
     Malformed(String),
-    /// Any origin, and others, which then have no effect.
+    /// `*` is listed together with other origins, which would have no effect.
     #[error("\"*\" stands alone: it permits every origin")]
     Beside,
 }
 
-/// The layer for these origins, `*` for any; none when there are none.
+/// Returns the layer for these origins (`*` for any), or `None` if there are none.
 pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrigin> {
     let values = origins.iter().map(|origin| value(origin)).collect::<Result<Vec<_>, _>>()?;
     if values.is_empty() {
@@ -44,7 +43,7 @@ pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrig
             Method::PATCH,
             Method::DELETE,
         ])
-        // gRPC-web carries metadata of any name.
+        // gRPC-web metadata can have any name.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             HeaderName::from_static("grpc-status"),
@@ -57,7 +56,8 @@ pub(crate) fn layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrig
     Ok(Some(layer))
 }
 
-/// An origin as browsers send it: scheme, host and port, in lower case, with nothing after them.
+/// Parses an origin as browsers send it: scheme, host and port, in lower case, with nothing after
+/// them.
 fn value(origin: &str) -> Result<HeaderValue, InvalidOrigin> {
     let invalid = || InvalidOrigin::Malformed(origin.to_owned());
     let value = HeaderValue::from_str(origin).map_err(|_| invalid())?;

@@ -1,5 +1,5 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
-//! the crate's interface.
+//! The parsers that read bytes from untrusted clients, for `outrider-fuzz`, which feeds them
+//! arbitrary input. Not part of the crate's interface.
 
 use std::sync::Arc;
 
@@ -8,59 +8,59 @@ use http::request::Parts;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use outrider_model::Error;
 use outrider_proto::DESCRIPTORS;
-use outrider_rpc::{Acceptor, Places, methods};
+use outrider_rpc::{Acceptor, ConnectionSlots, methods};
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Gateway, Options,
-    cost::Cost,
-    framing,
-    head::Limits,
+    connection::{framing, head::Limits},
+    exchange::cost::Cost,
+    json::{read, write},
     ndjson::lines::Lines,
-    read, rest,
     route::{Found, Routes},
-    server, write,
+    server,
+    surface::rest,
 };
 
-/// The reader of the framing of HTTP/1.1.
+/// The parser of the HTTP/1.1 framing.
 pub struct Framing(framing::Framing);
 
 impl Framing {
-    /// At the begin of a connection.
+    /// Starts at the beginning of a connection.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self(framing::Framing::new(Limits::of(options)))
     }
 
-    /// Judges bytes that begin with those that did not pass at the last call: how many may pass,
-    /// and why nothing more may.
+    /// Checks bytes. They begin with the bytes that the last call did not let pass. Returns how
+    /// many may pass, and why nothing more may.
     pub fn advance(&mut self, bytes: &[u8]) -> (usize, Option<String>) {
         let framing::Judged { passed, fault } = self.0.advance(bytes);
         (passed, fault.map(|fault| format!("{fault:?}")))
     }
 
-    /// How many heads passed.
+    /// Returns the number of heads that passed.
     #[must_use]
     pub fn heads(&self) -> u64 {
         self.0.heads()
     }
 }
 
-/// The HTTP library, set up as for a connection.
+/// Returns the HTTP library, configured as for a connection.
 #[must_use]
 pub fn http(options: &Options) -> auto::Builder<TokioExecutor> {
     server::builder(options)
 }
 
-/// Requests of REST to messages and back, without HTTP around them.
+/// Converts REST requests to messages and back, without HTTP around them.
 pub struct Transcoder(Routes);
 
 impl Transcoder {
-    /// For all public methods.
+    /// Covers all public methods.
     ///
     /// # Panics
-    /// When the protos give no routes.
+    /// If the protos give no routes.
     #[must_use]
     pub fn new() -> Self {
         let methods = methods::public_services()
@@ -69,8 +69,8 @@ impl Transcoder {
         Self(Routes::of(&DESCRIPTORS, &methods).expect("the protos give routes"))
     }
 
-    /// The path of the method and the message that a request stands for, or why it is none. A body
-    /// is read where the route has one.
+    /// Returns the path of the method that a request calls, and its message, or why the request is
+    /// refused. The body is read if the route has one.
     pub fn request(
         &self,
         parts: &Parts,
@@ -81,9 +81,9 @@ impl Transcoder {
         let route = found.route;
         let cost = Cost::alone(body.len(), options.max_decoded_bytes);
         let given = if body.is_empty() {
-            rest::Given::default()
+            rest::BodyContent::default()
         } else {
-            rest::given(&route.body, &route.input, body, &cost)?
+            rest::decode_body(&route.body, &route.input, body, &cost)?
         };
         Ok((&route.grpc_path, rest::message(&found, parts, given)?))
     }
@@ -99,12 +99,12 @@ impl Default for Transcoder {
     }
 }
 
-/// A message as JSON.
+/// Writes a message as JSON.
 pub fn to_json(message: &DynamicMessage) -> Result<Vec<u8>, Error> {
     write::message(message)
 }
 
-/// A message from JSON; none from `null`.
+/// Reads a message from JSON. `null` gives `None`.
 pub fn from_json(
     text: &Bytes,
     desc: &MessageDescriptor,
@@ -114,8 +114,9 @@ pub fn from_json(
         .map(|read| read.value)
 }
 
-/// The lines of an upload that comes in these pieces: the numbers of those that are not blank, and
-/// their texts, or that they are too long; and the most bytes that were held.
+/// Splits an upload that arrives in these pieces into lines. Returns the number of each line that
+/// is not blank, with its text, or with `None` if it is too long. Also returns the largest number
+/// of bytes that was held.
 #[must_use]
 pub fn lines<'p>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
@@ -133,26 +134,29 @@ pub fn lines<'p>(
     (read, held)
 }
 
-/// A gateway that serves any streams, one connection after the other.
+/// A gateway that serves any byte streams as connections, one after the other.
 pub struct Connections {
-    each: Arc<server::Each>,
-    places: Places,
+    serving: Arc<server::ConnectionServer>,
+    slots: ConnectionSlots,
 }
 
 impl Connections {
-    /// Of this gateway.
+    /// Serves the connections with this gateway.
     #[must_use]
     pub fn new(gateway: Gateway) -> Self {
-        let Gateway { shared, .. } = gateway;
-        let places =
-            Places::new(shared.options.max_connections, shared.options.reserved_connections);
-        Self { each: Arc::new(server::Each::new(shared, Acceptor::plain())), places }
+        let Gateway { surfaces, .. } = gateway;
+        let options = &surfaces.shared.options;
+        let slots = ConnectionSlots::new(options.max_connections, options.reserved_connections);
+        Self {
+            serving: Arc::new(server::ConnectionServer::new(surfaces, Acceptor::plain())),
+            slots,
+        }
     }
 
     /// Serves a connection to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        if let Some(seat) = self.places.take() {
-            self.each.exchange(stream, Arc::new(seat)).await;
+        if let Some(slot) = self.slots.take() {
+            self.serving.exchange(stream, Arc::new(slot)).await;
         }
     }
 }

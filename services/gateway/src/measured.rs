@@ -1,4 +1,4 @@
-//! The inner steps that `cargo bench` measures; only with the feature `bench`.
+//! The inner steps that `cargo bench` measures. Built only with the feature `bench`.
 
 use bytes::Bytes;
 use http::{Request, request::Parts};
@@ -7,20 +7,20 @@ use outrider_rpc::methods;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 
-use crate::{cost::Cost, rest, route::Routes, write};
+use crate::{exchange::cost::Cost, json::write, route::Routes, surface::rest};
 
-/// A publish by REST, from the text of its body to the bytes of the message, and its answer, the
-/// other way.
+/// A REST publish, from the text of its body to the bytes of the message, and its answer in the
+/// other direction.
 pub struct Publish {
     routes: Routes,
     parts: Parts,
 }
 
 impl Publish {
-    /// To a project that is nobody's.
+    /// Publishes to a project that does not exist.
     ///
     /// # Panics
-    /// When the protos give no such route.
+    /// If the protos give no route for publishing.
     #[must_use]
     pub fn new() -> Self {
         let methods = methods::public_services()
@@ -32,25 +32,25 @@ impl Publish {
         Self { routes, parts: request.body(()).expect("a request").into_parts().0 }
     }
 
-    /// The route found, the body read, the message encoded.
+    /// Finds the route, reads the body and encodes the message.
     ///
     /// # Panics
-    /// When the body is not one of a publish.
+    /// If the body is not the body of a publish.
     #[must_use]
     pub fn request(&self, body: &Bytes) -> Vec<u8> {
         let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else {
             panic!("publishing has no route")
         };
         let cost = Cost::alone(body.len(), usize::MAX);
-        let given = rest::given(&found.route.body, &found.route.input, body, &cost)
+        let given = rest::decode_body(&found.route.body, &found.route.input, body, &cost)
             .expect("a body of a publish");
         rest::message(&found, &self.parts, given).expect("a publish").encode_to_vec()
     }
 
-    /// The answer decoded and written as JSON.
+    /// Decodes the answer and writes it as JSON.
     ///
     /// # Panics
-    /// When the bytes are not an answer to a publish.
+    /// If the bytes are not an answer to a publish.
     #[must_use]
     pub fn answer(&self, answer: &[u8]) -> Vec<u8> {
         let Ok(found) = self.routes.find("POST", self.parts.uri.path()) else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{StartError, cors};
+use crate::cors::{self, InvalidOrigin};
 
 /// Bounds of the public face.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +104,8 @@ pub struct Options {
 
 impl Options {
     /// Refuses what cannot work, with the option's name.
-    pub fn check(&self) -> Result<(), StartError> {
-        cors::layer(&self.cors_origins).map(drop).map_err(StartError::Origin)
+    pub fn check(&self) -> Result<(), InvalidOrigin> {
+        cors::layer(&self.cors_origins).map(drop)
     }
 }
 

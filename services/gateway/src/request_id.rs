@@ -1,25 +1,25 @@
-//! The id by which a request is found again in logs: the client's, or one of ours.
+//! The id by which a request is found in the logs: the client's, or a new one.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use outrider_model::limits;
 use uuid::Uuid;
 
-/// The header that carries it in both directions.
+/// The header that carries the id in both directions.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The client's id when it is 1 to 128 bytes of visible ASCII, else a new one. The headers then
-/// have this one only.
-pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
+/// Returns the client's id if it is 1 to 128 bytes of visible ASCII, otherwise a new one.
+/// Afterwards, the headers have only this id.
+pub(crate) fn ensure(headers: &mut HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
         (1..=limits::REQUEST_ID_BYTES).contains(&value.len())
             && value.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    let id = headers.get(HEADER).filter(usable).cloned().unwrap_or_else(make);
+    let id = headers.get(HEADER).filter(usable).cloned().unwrap_or_else(generate);
     headers.insert(HEADER, id.clone());
     id
 }
 
-fn make() -> HeaderValue {
+fn generate() -> HeaderValue {
     HeaderValue::from_str(&Uuid::now_v7().to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
@@ -35,7 +35,7 @@ mod tests {
             if let Some(given) = given {
                 headers.insert(HEADER, HeaderValue::from_bytes(given).unwrap());
             }
-            let id = settle(&mut headers);
+            let id = ensure(&mut headers);
             assert_eq!(headers.get(HEADER), Some(&id));
             id
         };

@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use outrider_rpc::{Acceptor, Kept, Places, Seat, listen};
+use outrider_rpc::{Acceptor, ConnectionSlot, ConnectionSlots, HoldingBody, listen};
 use outrider_telemetry::{
     Seldom,
     catalogue::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
@@ -27,38 +27,40 @@ use tonic::body::Body;
 use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
-    Options, Shared, handler,
-    head::Limits,
-    io::{Bounds, Progress, Sending, Watched},
+    Options,
+    connection::{
+        head::Limits,
+        io::{AnswerGuard, Bounds, Progress, WatchedStream},
+    },
+    surface::{Surfaces, handler},
 };
 
-/// Bytes that a client may send on an HTTP/2 connection before they are read. Half of it is what h2
-/// tolerates in small frames that arrived and are not read (256 bytes each, less their own): so
-/// much that a stream of events may wait with its whole window, 4,096 events by default, each in a
-/// frame of its own.
+/// Bytes that a client may send on an HTTP/2 connection before they are read. h2 tolerates half of
+/// this in small unread frames (256 bytes each, less their own length). That is enough for a stream
+/// of events to wait with its whole window, 4,096 events by default, each in its own frame.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// Bytes of one answer that wait in an HTTP/2 connection for its client to take them. The rest
-/// stays where it is counted.
+/// Bytes of one answer that wait in an HTTP/2 connection for the client. The rest stays where it is
+/// counted.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How long a connection without a request lives on at shutdown. A client of HTTP/1.1 may be
-/// writing one in that very moment: answered with `Connection: close` it goes elsewhere, cut off it
-/// would not know what came of it.
+/// How long a connection without a request stays open at shutdown. An HTTP/1.1 client may be
+/// writing a request at that moment. If it is answered with `Connection: close`, it goes elsewhere;
+/// if it were cut off, it would not know the outcome.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Connections for which another is closed, or that are closed themselves. Anybody can open them.
+/// Limits the warnings about connections that are closed for lack of slots. Anybody can cause them.
 static FULL: Seldom = Seldom::new();
 
-/// Accepts until `shutdown`, then drains.
+/// Accepts connections until `shutdown` resolves, then drains.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = pin!(shutdown);
-    let mut server = Server::new(shared, acceptor);
+    let mut server = Server::new(surfaces, acceptor);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -71,78 +73,78 @@ pub(crate) async fn serve(
 }
 
 struct Server {
-    each: Arc<Each>,
+    serving: Arc<ConnectionServer>,
     connections: JoinSet<()>,
-    places: Places,
+    slots: ConnectionSlots,
 }
 
-/// What every connection needs.
-pub(crate) struct Each {
-    shared: Arc<Shared>,
+/// What all connections share.
+pub(crate) struct ConnectionServer {
+    surfaces: Arc<Surfaces>,
     acceptor: Acceptor,
     builder: auto::Builder<TokioExecutor>,
     closing: CancellationToken,
 }
 
 impl Server {
-    fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let places =
-            Places::divided(shared.options.max_connections, shared.options.reserved_connections);
-        let each = Arc::new(Each::new(shared, acceptor));
-        Self { each, connections: JoinSet::new(), places }
+    fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let options = &surfaces.shared.options;
+        let slots = ConnectionSlots::divided(options.max_connections, options.reserved_connections);
+        let serving = Arc::new(ConnectionServer::new(surfaces, acceptor));
+        Self { serving, connections: JoinSet::new(), slots }
     }
 
     fn take(&mut self, stream: TcpStream) {
-        let seat = self.places.take();
-        if seat.as_ref().is_none_or(|seat| seat.took_anothers)
+        let slot = self.slots.take();
+        if slot.as_ref().is_none_or(|slot| slot.displaced_another)
             && let Some(times) = FULL.happened()
         {
-            let limit = self.each.shared.options.max_connections;
+            let limit = self.serving.surfaces.shared.options.max_connections;
             tracing::warn!(
                 limit,
                 times,
-                "as many connections are open as may be: another is closed"
+                "the maximum number of connections is open: one is closed"
             );
         }
-        match seat {
-            Some(seat) => {
-                if seat.took_anothers {
+        match slot {
+            Some(slot) => {
+                if slot.displaced_another {
                     CONNECTIONS_DISPLACED.inc();
                 }
-                let each = Arc::clone(&self.each);
+                let serving = Arc::clone(&self.serving);
                 self.connections
-                    .spawn(async move { each.connection(stream, Arc::new(seat)).await });
+                    .spawn(async move { serving.connection(stream, Arc::new(slot)).await });
             }
             None => CONNECTIONS_REFUSED.inc(),
         }
     }
 
     async fn drain(mut self) {
-        let shared = &self.each.shared;
+        let shared = &self.serving.surfaces.shared;
         shared.serving.send_replace(false);
-        self.each.closing.cancel();
+        self.serving.closing.cancel();
         let all = async { while self.connections.join_next().await.is_some() {} };
         if tokio::time::timeout(shared.options.drain, all).await.is_err() {
             tracing::warn!(
                 connections = self.connections.len(),
-                "connections did not end in time and are cut"
+                "connections did not end in time and are closed"
             );
         }
         self.connections.shutdown().await;
     }
 }
 
-impl Each {
-    pub(crate) fn new(shared: Arc<Shared>, acceptor: Acceptor) -> Self {
-        let builder = builder(&shared.options);
-        Self { shared, acceptor, builder, closing: CancellationToken::new() }
+impl ConnectionServer {
+    pub(crate) fn new(surfaces: Arc<Surfaces>, acceptor: Acceptor) -> Self {
+        let builder = builder(&surfaces.shared.options);
+        Self { surfaces, acceptor, builder, closing: CancellationToken::new() }
     }
 
-    /// From the handshake to the end.
-    async fn connection(&self, stream: TcpStream, seat: Arc<Seat>) {
+    /// Serves a connection from the TLS handshake to its end.
+    async fn connection(&self, stream: TcpStream, slot: Arc<ConnectionSlot>) {
         let socket = tokio::select! {
             () = self.closing.cancelled() => return,
-            () = seat.displaced() => return,
+            () = slot.displaced() => return,
             socket = self.acceptor.accept(stream) => socket,
         };
         let socket = match socket {
@@ -154,42 +156,44 @@ impl Each {
                 );
             }
         };
-        self.exchange(socket, seat).await;
+        self.exchange(socket, slot).await;
     }
 
-    /// All that follows the handshake. Clients break off, time out and speak no HTTP: that is their
-    /// affair, and each request has its own line in the log.
-    pub(crate) async fn exchange<S>(&self, socket: S, seat: Arc<Seat>)
+    /// Serves a connection after the handshake. Clients that break off, time out or do not speak
+    /// HTTP are only logged at debug: they are no fault of the server, and each request has its own
+    /// log line.
+    pub(crate) async fn exchange<S>(&self, socket: S, slot: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = Ongoing::begin(&CONNECTIONS);
-        let options = &self.shared.options;
-        let progress = Arc::new(Progress::new(seat.under_way()));
+        let options = &self.surfaces.shared.options;
+        let progress = Arc::new(Progress::new(slot.in_flight()));
         let bounds = Bounds {
             limits: Limits::of(options),
             head_timeout: options.header_read_timeout,
             idle_timeout: options.idle_timeout,
             max_abandoned: options.max_abandoned_requests as u64,
         };
-        let io = TokioIo::new(Watched::new(socket, Arc::clone(&progress), bounds));
+        let io = TokioIo::new(WatchedStream::new(socket, Arc::clone(&progress), bounds));
         let mut connection = pin!(
             self.builder
-                .serve_connection(io, self.service(Arc::clone(&progress), Arc::clone(&seat)))
+                .serve_connection(io, self.service(Arc::clone(&progress), Arc::clone(&slot)))
         );
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = self.end_of(&progress, &seat) => {
-                let displaced = seat.is_displaced();
-                if displaced && !(seat.is_known() && progress.is_open()) {
+            () = self.end_of(&progress, &slot) => {
+                let displaced = slot.is_displaced();
+                if displaced && !(slot.is_known() && progress.is_open()) {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
-                // A client of HTTP/2 that does not confirm is not waited for.
+                // Does not wait for an HTTP/2 client that never confirms the shutdown.
+                let unconfirmed = options.idle_timeout + options.keep_alive_timeout;
                 tokio::select! {
                     ended = &mut connection => ended,
-                    () = progress.rested(options.idle_timeout + options.keep_alive_timeout) => Ok(()),
-                    () = seat.displaced(), if !displaced => Ok(()),
+                    () = progress.rested(unconfirmed) => Ok(()),
+                    () = slot.displaced(), if !displaced => Ok(()),
                 }
             }
         };
@@ -198,35 +202,35 @@ impl Each {
         }
     }
 
-    /// Resolves when the connection is to end: at the shutdown, after it rested, or when it has
-    /// lost its place.
-    async fn end_of(&self, progress: &Progress, seat: &Seat) {
-        let options = &self.shared.options;
+    /// Resolves when the connection must end: at shutdown, after the idle timeout, or when it has
+    /// lost its slot.
+    async fn end_of(&self, progress: &Progress, slot: &ConnectionSlot) {
+        let options = &self.surfaces.shared.options;
         tokio::select! {
             () = async {
                 self.closing.cancelled().await;
                 progress.next_request(LINGER.min(options.drain / 2)).await;
             } => {}
             () = progress.rested(options.idle_timeout) => {}
-            () = seat.displaced() => {}
+            () = slot.displaced() => {}
         }
     }
 
     fn service(
         &self,
         progress: Arc<Progress>,
-        seat: Arc<Seat>,
+        slot: Arc<ConnectionSlot>,
     ) -> impl Service<
         Request<Incoming>,
-        Response = Response<Kept<Body, Sending>>,
+        Response = Response<HoldingBody<Body, AnswerGuard>>,
         Error = Infallible,
         Future: Send + 'static,
     > + use<> {
-        let shared = Arc::clone(&self.shared);
-        let answering = ServiceBuilder::new().option_layer(shared.cors.clone()).service(
+        let surfaces = Arc::clone(&self.surfaces);
+        let answering = ServiceBuilder::new().option_layer(surfaces.cors.clone()).service(
             tower::service_fn(move |request| {
-                let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
-                async move { handler::handle(&shared, &seat, request).await }
+                let (surfaces, slot) = (Arc::clone(&surfaces), Arc::clone(&slot));
+                async move { handler::handle(&surfaces, &slot, request).await }
             }),
         );
         service_fn(move |mut request: Request<Incoming>| {
@@ -238,7 +242,7 @@ impl Each {
             async move {
                 let answer = answer.await;
                 ending.answered();
-                answer.map(|answer| answer.map(|body| Kept::new(body, sending)))
+                answer.map(|answer| answer.map(|body| HoldingBody::new(body, sending)))
             }
         })
     }
@@ -261,8 +265,8 @@ pub(crate) fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(options.max_pending_resets)
         .max_local_error_reset_streams(options.max_error_resets)
-        // Heads between the limit and this are answered with a reason. The library's own answer has
-        // none.
+        // Heads between the limit and this size are refused with a reason. The library's own
+        // refusal has none.
         .max_header_list_size(u32::try_from(limits.bytes.saturating_mul(2)).unwrap_or(u32::MAX))
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);

@@ -1,5 +1,5 @@
-//! The key comes first: nothing of a body is read, and nothing else is looked at, for a caller
-//! without a good one.
+//! The key comes first: for a caller without a valid key, nothing of the body is read, and nothing
+//! else is checked.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Keys that are refused, and as what.
+/// Headers with keys that are refused, with status and reason.
 fn refused() -> [(String, u16, &'static str); 6] {
     let key = |number| format!("authorization: {}\r\n", bearer(number));
     [
@@ -29,7 +29,7 @@ fn refused() -> [(String, u16, &'static str); 6] {
     ]
 }
 
-/// What comes on a connection until it closes.
+/// Returns everything that arrives on a connection until it closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut came = Vec::new();
     timeout(LONG, stream.read_to_end(&mut came)).await.expect("the connection is closed").unwrap();
@@ -42,7 +42,7 @@ async fn say(running: &Running, text: &str) -> TcpStream {
     stream
 }
 
-/// A surface over HTTP/1.1: path, media type, headers that are wrong too.
+/// A request over HTTP/1.1 for each surface: path, media type, and headers that are wrong too.
 const SURFACES: [(&str, &str, &str); 4] = [
     (
         "POST /v1/projects/p/events",
@@ -59,12 +59,13 @@ const SURFACES: [(&str, &str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn nobody_is_told_to_send_a_body_without_a_good_key() {
+async fn no_client_is_asked_for_a_body_without_a_valid_key() {
     let running = Running::start().await;
     for (line, media_type, also) in SURFACES {
         for (key, code, reason) in refused() {
             let head = format!(
-                "{line} HTTP/1.1\r\nhost: t\r\n{key}{also}content-type: {media_type}\r\ncontent-length: 5000000\r\n\
+                "{line} HTTP/1.1\r\nhost: t\r\n{key}{also}content-type: {media_type}\r\n\
+                    content-length: 5000000\r\n\
                  expect: 100-continue\r\n\r\n"
             );
             let answer = rest(&mut say(&running, &head).await).await;
@@ -88,9 +89,10 @@ async fn nobody_is_told_to_send_a_body_without_a_good_key() {
             }
         }
     }
-    // A media type that is none of gRPC is refused by the head, too, whatever the key.
+    // An unsupported gRPC media type is refused by the head alone, whatever the key.
     let head = "POST /outrider.ingest.v1.IngestService/PublishEvent HTTP/1.1\r\nhost: t\r\n\
-                content-type: application/grpc-web-strange\r\ncontent-length: 5000000\r\nexpect: 100-continue\r\n\r\n";
+                content-type: application/grpc-web-strange\r\ncontent-length: 5000000\r\nexpect: \
+                100-continue\r\n\r\n";
     let answer = rest(&mut say(&running, head).await).await;
     assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
     assert!(running.got.calls().is_empty());
@@ -104,7 +106,8 @@ async fn a_half_sent_body_is_refused_at_once_and_a_whole_one_does_not_hide_the_a
         ["content-length: 5000000\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\n{\"ev"]
     {
         let head = format!(
-            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}"
+            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
+                {framing}"
         );
         let mut stream = say(&running, &head).await;
         let mut first = [0; 12];
@@ -126,7 +129,7 @@ async fn a_half_sent_body_is_refused_at_once_and_a_whole_one_does_not_hide_the_a
         answer.starts_with("HTTP/1.1 401 ") && answer.contains("MISSING_CREDENTIALS"),
         "{answer}"
     );
-    // Without a body the connection lives on.
+    // Without a body, the connection stays open.
     let get = "GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n";
     let twice = format!("{get}\r\n{get}authorization: {BEARER}\r\nconnection: close\r\n\r\n");
     let answers = rest(&mut say(&running, &twice).await).await;
@@ -144,7 +147,8 @@ async fn every_method_wants_a_key_first_by_grpc_and_by_every_route() {
             let mut grpc = tonic::client::Grpc::new(channel.clone());
             grpc.ready().await.unwrap();
             let path: http::uri::PathAndQuery = methods::path(&method).parse().unwrap();
-            // A message that never comes: who waits for it does not look at the key first.
+            // The message never arrives, so a server that waited for it would not check the key
+            // first.
             let never = tonic::Request::new(futures::stream::pending::<()>());
             let codec = tonic_prost::ProstCodec::<(), ()>::default();
             let call = timeout(LONG, grpc.streaming(never, path.clone(), codec))
@@ -174,7 +178,7 @@ async fn every_method_wants_a_key_first_by_grpc_and_by_every_route() {
 }
 
 #[tokio::test]
-async fn what_needs_no_key_is_answered_without_one() {
+async fn services_that_need_no_key_answer_without_one() {
     let running = Running::start().await;
     for path in ["/version", "/openapi.json"] {
         let mut asked = request("GET", path, None);

@@ -1,5 +1,5 @@
-//! Clients before roles in other processes: what one of them does to the connections that all
-//! share, by frames, windows and silence, is nobody else's trouble.
+//! Clients of roles in other processes. Whatever a client does with frames, windows and silence on
+//! connections that all clients share, it does not affect the others.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -38,14 +38,14 @@ const STREAM: &str = "/outrider.ingest.v1.IngestService/StreamEvents";
 const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
 const GET: &str = "/outrider.dispatch.v1.EventService/GetEvent";
 
-/// A connection of HTTP/2 that makes calls of gRPC frame by frame.
+/// An HTTP/2 connection that makes gRPC calls frame by frame.
 struct Raw {
     sender: http2::SendRequest<Body>,
     base: String,
 }
 
 impl Raw {
-    /// Whose answers have windows of so many bytes.
+    /// Connects with a window of this many bytes for each answer.
     async fn connect(running: &Running, window: u32) -> Self {
         let io = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -65,7 +65,7 @@ impl Raw {
         self.request(path, body, "1H").await
     }
 
-    /// To be answered in time.
+    /// Makes a call with a timeout.
     async fn request(&mut self, path: &str, body: Body, time: &str) -> Response<Incoming> {
         let request = Request::post(format!("{}{path}", self.base)).header("grpc-timeout", time);
         let request = request.header("authorization", common::BEARER);
@@ -77,7 +77,7 @@ impl Raw {
         timeout(LONG, self.sender.send_request(request)).await.expect("an answer").unwrap()
     }
 
-    /// An open stream, and what sends its frames.
+    /// An open stream, and the sender of its frames.
     async fn stream(&mut self) -> (mpsc::Sender<Bytes>, Stream) {
         let (out, frames) = mpsc::channel(1);
         (out, Stream { answer: self.call(STREAM, ReceiverStream::new(frames)).await })
@@ -89,7 +89,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// The sequence number that is acknowledged next.
+    /// Returns the sequence number of the next acknowledgment.
     async fn acked(&mut self) -> u64 {
         let frame = timeout(LONG, self.answer.body_mut().frame())
             .await
@@ -104,7 +104,7 @@ impl Stream {
         }
     }
 
-    /// The error at its end.
+    /// Returns the error at the end of the stream.
     async fn end(self) -> outrider_model::Error {
         let body = timeout(LONG, self.answer.into_body().collect())
             .await
@@ -133,8 +133,8 @@ async fn status(answer: Response<Incoming>) -> Status {
 #[tokio::test]
 async fn frames_without_bytes_go_no_further() {
     let running = Running::apart(Options::default()).await;
-    // A role's HTTP/2 suffers a hundred of them in the life of a connection, and so the gateway's
-    // must not pass them on.
+    // A role's HTTP/2 library tolerates only a hundred such frames in the life of a connection, so
+    // the gateway must not pass them on.
     for _ in 0..3 {
         let empty = stream::repeat(Bytes::new()).take(60);
         let mut raw = Raw::connect(&running, 65_535).await;
@@ -161,15 +161,15 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
         let request = GetEventRequest { project_id: project.into(), event_id: "evt_1".into() };
         stream::iter([framed(&request)])
     };
-    // Each answer is as large as the window of a call between roles, and its client takes a byte of
-    // it.
+    // Each answer is as large as the window of a call between roles, and its client takes one byte
+    // of it.
     let mut unread = Raw::connect(&running, 1).await;
     let mut answers = Vec::new();
     for _ in 0..3 {
         answers.push(unread.call(GET, get("large")).await);
         assert!(answers.last().unwrap().headers().get("grpc-status").is_none());
     }
-    // A quarter of the room is for one caller: three of them.
+    // One caller may hold a quarter of the room: three of them.
     let mut other = Raw::connect(&running, 65_535).await;
     for _ in 0..20 {
         let refused = from_status(&status(other.call(GET, get("large")).await).await);
@@ -204,7 +204,7 @@ async fn streams_that_their_role_does_not_read_stop_no_other() {
         let mut raw = Raw::connect(&running, 65_535).await;
         let (out, stream) = raw.stream().await;
         out.send(open.clone()).await.unwrap();
-        // More than a connection between roles takes of all of them together.
+        // More than a connection between roles accepts from all of them together.
         let sender = out.clone();
         let full = async move { while sender.send(event(1, 64 << 10)).await.is_ok() {} };
         assert!(timeout(Duration::from_millis(100), full).await.is_err(), "its windows are full");
@@ -227,7 +227,7 @@ async fn at_the_drain_the_message_under_way_is_taken_whole_and_no_other() {
         out.send([event(1, 10), second.slice(..50_000)].concat().into()).await.unwrap();
         assert_eq!(stream.acked().await, 1);
         running.shut_down();
-        // The rest comes with the begin of a third, which the gateway takes no more.
+        // The rest arrives with the beginning of a third message, which the gateway does not take.
         out.send([second.slice(50_000..), event(3, 10).slice(..7)].concat().into()).await.unwrap();
         assert_eq!(stream.acked().await, 2);
         let error = stream.end().await;
@@ -240,7 +240,7 @@ async fn at_the_drain_the_message_under_way_is_taken_whole_and_no_other() {
     }
 }
 
-/// Frames, of which the last one says so.
+/// Frames. The last one is marked as the end of the stream.
 struct Ending(mpsc::Receiver<(Bytes, bool)>, bool);
 
 impl http_body::Body for Ending {
@@ -274,7 +274,7 @@ async fn what_comes_with_the_clients_end_at_the_drain_is_not_called_done() {
         out.send(([event(1, 10), second.slice(..500)].concat().into(), false)).await.unwrap();
         assert_eq!(stream.acked().await, 1);
         running.shut_down();
-        // Only what is under way passes, once the gateway knows.
+        // Once the gateway drains, only the message in progress passes.
         until(|| running.served_no_more()).await;
         out.send(([second.slice(500..), event(3, 10)].concat().into(), true)).await.unwrap();
         assert_eq!(stream.acked().await, 2);
@@ -288,7 +288,7 @@ async fn a_stream_is_over_on_both_sides_whatever_its_client_does() {
         let options = Options { idle_timeout: Duration::from_secs(1), ..Options::default() };
         let running =
             if apart { Running::apart(options).await } else { Running::with(options).await };
-        // Its time is up, and it goes on sending.
+        // The stream's time is up, and the client goes on sending.
         let mut raw = Raw::connect(&running, 65_535).await;
         let (out, frames) = mpsc::channel(1);
         let mut stream =
@@ -297,7 +297,7 @@ async fn a_stream_is_over_on_both_sides_whatever_its_client_does() {
         assert_eq!((stream.acked().await, running.got.open_streams()), (1, 1));
         assert_eq!(stream.end().await.reason, Reason::DeadlineExceeded);
         until(|| running.got.open_streams() == 0).await;
-        // It takes nothing of its answer.
+        // The client takes nothing of the answer.
         let mut raw = Raw::connect(&running, 1).await;
         let request = TailEventsRequest { project_id: "large".into(), ..Default::default() };
         let untaken = raw.call(TAIL, stream::iter([framed(&request)])).await;
@@ -336,7 +336,7 @@ async fn messages_of_streams_come_in_time_and_within_the_room() {
         out.send(event(1, 70_000).slice(..66_000)).await.unwrap();
         assert_eq!(stream.end().await.reason, Reason::TooLarge);
 
-        // The first message is too large by what it announces, before the role has said anything.
+        // The announced length of the first message is too large, before the role has answered.
         let huge = stream::iter([Bytes::from_static(b"\0\xff\xff\xff\xff")]);
         let status = status(
             Raw::connect(&running, 65_535).await.call(STREAM, huge.chain(stream::pending())).await,

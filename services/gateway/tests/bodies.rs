@@ -1,4 +1,4 @@
-//! Bodies that together are more than their caller's share of the room: as many are taken as fit.
+//! Bodies that together exceed their caller's share of the room: as many are accepted as fit.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tonic::{Code, Status, body::Body};
 
-/// Of the room, a lone key has a quarter: four bodies.
+/// A lone key may hold a quarter of the room: four bodies.
 const BODY: usize = 1_000_000;
 const ROOM: usize = 16 << 20;
 const FIT: usize = 4;
@@ -39,7 +39,8 @@ fn json() -> String {
     format!("{start}{}{end}", "x".repeat(BODY - start.len() - end.len()))
 }
 
-/// Sends a body but for its last byte, which follows once it is told to. Tells when it is refused.
+/// Sends a body except for its last byte, which follows on a signal. Reports if the body is
+/// refused.
 async fn post(
     running: &Running,
     refused: mpsc::Sender<()>,
@@ -47,7 +48,8 @@ async fn post(
 ) -> (u16, String) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let head = format!(
-        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: close\r\n\
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: \
+            close\r\n\
          content-type: application/json\r\ncontent-length: {BODY}\r\n\r\n"
     );
     let (body, mut answer) = (json(), String::new());
@@ -91,7 +93,7 @@ async fn of_bodies_beyond_the_share_as_many_are_taken_as_fit() {
         );
     }
     assert_eq!(running.got.calls().len(), FIT);
-    // All of it is given back.
+    // All room is returned.
     assert_eq!(running.post("/v1/projects/p/events", &json()).await.status, 200);
 }
 
@@ -114,7 +116,8 @@ async fn a_body_that_announces_nothing_is_counted_as_it_comes() {
     let send = async |chunks: usize| {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let head = format!(
-            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\nconnection: close\r\n\
+            "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n\
+                connection: close\r\n\
              content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -140,7 +143,8 @@ async fn a_body_that_announces_nothing_is_counted_as_it_comes() {
     );
 }
 
-/// A message but for its last byte, which follows once it is told to; the status of its answer.
+/// Sends a message except for its last byte, which follows on a signal. Returns the status of the
+/// answer.
 async fn call(
     running: &Running,
     mut go: watch::Receiver<bool>,

@@ -1,4 +1,5 @@
-//! Places of connections are divided: a key keeps its share, and makes room for others beyond it.
+//! Connection slots are divided: a key keeps its share, and connections beyond it make room for
+//! others.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -13,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A lone key keeps four of them, and eight may be beyond shares.
+/// A lone key keeps four slots, and eight connections may be beyond shares.
 async fn running() -> Running {
     let options = Options {
         max_connections: 16,
@@ -24,24 +25,25 @@ async fn running() -> Running {
     Running::with(options).await
 }
 
-/// A connection with a request of this key.
+/// Opens a connection and sends a request with this key.
 async fn ask(running: &Running, key: u8, request: &str) -> TcpStream {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     again(&mut stream, key, request).await;
     stream
 }
 
-/// Another request on it.
+/// Sends another request on the connection.
 async fn again(stream: &mut TcpStream, key: u8, request: &str) {
     let text = format!(
-        "{request} HTTP/1.1\r\nhost: t\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n",
+        "{request} HTTP/1.1\r\nhost: t\r\nauthorization: {}\r\ncontent-type: application/json\r\n\
+            content-length: 0\r\n\r\n",
         bearer(key)
     );
-    // A connection that is closed tells when it is read.
+    // Reading shows whether a connection was closed.
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
-/// The status that is answered; none when the connection is closed.
+/// Returns the status of the answer, or `None` if the connection is closed.
 async fn status(stream: &mut TcpStream) -> Option<String> {
     let mut answer = [0; 2048];
     let read = timeout(LONG, stream.read(&mut answer))
@@ -80,7 +82,7 @@ async fn idle_connections_of_one_key_make_room_for_others() {
         again(stream, *key, GET).await;
         assert_eq!(status(stream).await.as_deref(), Some("200"), "key {key} is still there");
     }
-    // So is what the greedy key kept first.
+    // The first connections of the greedy key are still open too.
     for stream in &mut greedy[..4] {
         again(stream, 4, GET).await;
         assert_eq!(status(stream).await.as_deref(), Some("200"));
@@ -111,9 +113,9 @@ async fn a_connection_is_not_closed_while_its_request_is_under_way() {
         let read = timeout(Duration::from_millis(20), stream.read(&mut [0; 1])).await;
         assert!(read.is_err(), "it waits for its answer: {read:?}");
     }
-    // All places are taken by those that keep them.
+    // All slots are taken by connections that keep them.
     assert_eq!(status(&mut ask(&running, 9, GET).await).await, None);
-    // Once it is over, its place is for others.
+    // When a request has ended, its slot is free for others.
     drop(busy);
     let all = async {
         while status(&mut ask(&running, 4, GET).await).await.as_deref() != Some("200") {

@@ -1,5 +1,5 @@
-//! Deadlines: the check of the key counts, and whose deadline passed is told apart. Streams without
-//! a key are few.
+//! Deadlines: the check of the key counts toward them, and metrics tell whose deadline passed.
+//! Streams without a key are limited.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-/// A key about which nobody ever tells anything.
+/// A key whose check is never answered.
 const UNTOLD: u8 = 9;
 
 const UNARY: &str = "/outrider.ingest.v1.IngestService/PublishEvent";
 const STREAM: &str = "/outrider.ingest.v1.IngestService/StreamEvents";
 const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
 
-/// The status of a call whose body never comes.
+/// Returns the status of a call whose body never arrives.
 async fn call(running: &Running, path: &str, media_type: &str, time: Option<&str>) -> Status {
     let request = Request::post(path)
         .header("authorization", bearer(UNTOLD))
@@ -38,7 +38,7 @@ async fn call(running: &Running, path: &str, media_type: &str, time: Option<&str
     body.trailers().and_then(Status::from_header_map).or(head).unwrap()
 }
 
-/// All that is asked with a key of which nobody tells anything ends in time.
+/// Every request with a key whose check is never answered ends in time.
 async fn ends(running: &Running, rest: Option<&str>, grpc: Option<&str>) {
     for (method, path, media_type) in [
         ("POST", "/v1/projects/p/events", "application/json"),
@@ -81,7 +81,7 @@ async fn a_key_is_checked_within_the_deadline_of_its_request() {
     let hour = Duration::from_secs(3600);
     let patient = Running::with(Options { request_timeout: hour, ..Options::default() }).await;
     ends(&patient, Some("0.1"), Some("100m")).await;
-    // A deadline that is none is told to those who are known, and to others that they are not.
+    // A malformed deadline is reported to known callers. Others are told that they are not known.
     let mut soon = request("GET", "/v1/projects/p/endpoints", None);
     soon.headers_mut().insert("request-timeout", "soon".parse().unwrap());
     patient.send(soon.clone()).await.is_refused(400, "MALFORMED_REQUEST", "request-timeout");
@@ -100,7 +100,7 @@ async fn whose_deadline_passed_is_counted_apart() {
     hasty.headers_mut().insert("request-timeout", "0.05".parse().unwrap());
     running.send(hasty).await.is_refused(504, "DEADLINE_EXCEEDED", "");
     common::until(|| of("client-deadline") > before.0).await;
-    assert_eq!(of("504"), before.1, "it is no fault of ours");
+    assert_eq!(of("504"), before.1, "it is no fault of the server");
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn streams_without_a_key_are_few() {
     let mut open = Vec::new();
     let mut client = connect().await;
     for number in 0..MOST {
-        // A connection carries a hundred.
+        // A connection carries a hundred streams.
         if number % 100 == 0 {
             client = connect().await;
         }

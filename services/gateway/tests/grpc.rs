@@ -1,4 +1,4 @@
-//! gRPC through the gateway, to roles in this process and in another.
+//! gRPC through the gateway, to roles in this process and in another one.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -66,7 +66,7 @@ async fn services_between_roles_are_not_reachable() {
 
 #[tokio::test]
 async fn a_role_in_another_process_is_the_same() {
-    // A gateway is a gRPC server too: it stands for the other process.
+    // A gateway is a gRPC server too, so it stands in for the other process.
     let far = Running::start().await;
     let backend = remote(far.address);
     let backends = Backends { ingest: backend.clone(), dispatch: backend.clone(), admin: backend };
@@ -158,7 +158,7 @@ async fn a_stream_of_the_client_ends_at_the_drain_with_all_that_came_answered() 
             .await
             .expect("well before its drain time")
             .unwrap();
-        // The client's side was open all the while.
+        // The client's side was open all the time.
         drop(sender);
     }
 }
@@ -202,7 +202,7 @@ async fn a_window_of_small_events_in_frames_of_their_own_may_wait_unread() {
             .unwrap()
             .expect("the connection is fine");
     }
-    // What comes after them on the connection is answered.
+    // The request after them on the connection is answered.
     let other = http::Request::get(uri("/version")).body(tonic::body::Body::empty()).unwrap();
     let version =
         tokio::time::timeout(common::LONG, sender.send_request(other)).await.unwrap().unwrap();

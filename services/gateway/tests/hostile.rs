@@ -1,5 +1,5 @@
-//! Clients that attack: floods of HTTP/2 frames, slow bodies, requests that can be read in two
-//! ways. The attacker is cut off, and others are served meanwhile.
+//! Hostile clients: floods of HTTP/2 frames, slow bodies, requests that can be read in two ways.
+//! The attacker is cut off, and other clients are served meanwhile.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -16,14 +16,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Sends bytes and gives what comes until the gateway closes.
+/// Sends bytes and returns what arrives until the gateway closes the connection.
 async fn exchange(running: &Running, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     rest(&mut stream).await
 }
 
-/// Everything until the end of the connection, which may be a reset.
+/// Returns everything until the end of the connection, which may be a reset.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut came = Vec::new();
     let _ = timeout(LONG, stream.read_to_end(&mut came)).await.expect("the connection is closed");
@@ -39,10 +39,17 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
     let running = Running::start().await;
     let post =
         &format!("POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n");
-    let smuggled = "0\r\n\r\nPOST /v1/projects/smuggled/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n";
+    let smuggled = "0\r\n\r\nPOST /v1/projects/smuggled/events HTTP/1.1\r\nhost: t\r\n\
+        content-length: 0\r\n\r\n";
     for bad in [
-        format!("{post}content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}", smuggled.len()),
-        format!("{post}transfer-encoding: chunked\r\ncontent-length: {}\r\n\r\n{smuggled}", smuggled.len()),
+        format!(
+            "{post}content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{smuggled}",
+            smuggled.len()
+        ),
+        format!(
+            "{post}transfer-encoding: chunked\r\ncontent-length: {}\r\n\r\n{smuggled}",
+            smuggled.len()
+        ),
         format!("{post}content-length: 0\r\ncontent-length: {}\r\n\r\n{smuggled}", smuggled.len()),
         format!("{post}content-length: 0\r\ncontent-length: 0\r\n\r\n"),
         format!("{post}content-length: +0\r\n\r\n"),
@@ -54,13 +61,22 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         format!("{post}a: b\rcontent-length: 0\r\n\r\n"),
         format!("{post}content-length: 0\r\n\n"),
         "POST /v1/projects/p/events HTTP/1.1\nhost: t\r\ncontent-length: 0\r\n\r\n".to_owned(),
-        "POST /v1/projects/p/events HTTP/1.0\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "POST /v1/projects/p/events HTTP/1.0\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\
+            \r\n"
+            .to_owned(),
         "POST /v1/projects/p/events HTTP/1.1\r\ncontent-length: 0\r\n\r\n".to_owned(),
         format!("{post}host: u\r\ncontent-length: 0\r\n\r\n"),
     ] {
         let answer = exchange(&running, bad.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1 4").count() == 1, "{bad:?}: {answer}");
-        assert!(answer.contains("\"reason\":\"MALFORMED_REQUEST\"") && answer.contains("\"request_id\":\""), "{bad:?}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1 4").count() == 1,
+            "{bad:?}: {answer}"
+        );
+        assert!(
+            answer.contains("\"reason\":\"MALFORMED_REQUEST\"")
+                && answer.contains("\"request_id\":\""),
+            "{bad:?}: {answer}"
+        );
         assert!(running.got.calls().is_empty(), "{bad:?}");
     }
     // In the chunks of a body that began well.
@@ -79,7 +95,7 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         );
     }
     assert!(running.got.calls().is_empty());
-    // What is well-formed passes, also when requests come together and in pieces.
+    // Well-formed requests pass, even if they arrive together or in pieces.
     let good = format!("{}2;x\r\n{{}}\r\n0\r\n\r\n", self::post("transfer-encoding: chunked"));
     let last = format!("{}{{}}", self::post("connection: close\r\ncontent-length: 2"));
     let mut stream = TcpStream::connect(running.address).await.unwrap();
@@ -106,7 +122,8 @@ async fn long_addresses_are_refused() {
 fn post(framing: &str) -> String {
     let authorization = format!("authorization: {BEARER}\r\n");
     format!(
-        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: application/json\r\n{framing}\r\n\r\n"
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: \
+            application/json\r\n{framing}\r\n\r\n"
     )
 }
 
@@ -129,7 +146,7 @@ async fn slow_bodies_are_cut_and_steady_ones_are_not() {
         );
     }
     assert!(began.elapsed() < LONG / 2, "it was the pace that cut them");
-    // Slower than the grace, but ten bytes within each tenth of a second.
+    // Takes longer than the grace period, but sends ten bytes within each tenth of a second.
     let body = format!(r#"{{"event_type":"{}"}}"#, "a".repeat(100));
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let head = post(&format!("connection: close\r\ncontent-length: {}", body.len()));
@@ -150,7 +167,7 @@ async fn slow_bodies_of_grpc_are_cut() {
     grpc.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<PublishEventRequest, PublishEventResponse>::default();
     let path = "/outrider.ingest.v1.IngestService/PublishEvent".parse().unwrap();
-    // A request whose message never comes.
+    // A request whose message never arrives.
     let never = tonic::Request::new(futures::stream::pending());
     let status = timeout(LONG, grpc.client_streaming(never, path, codec))
         .await
@@ -175,7 +192,7 @@ fn frame((kind, flags): (u8, u8), stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The headers of `POST path`, in HPACK without Huffman and without the table.
+/// The headers of `POST path`, in HPACK without Huffman coding and without the table.
 fn headers(path: &str) -> Vec<u8> {
     let literal = |index: &[u8], text: &str| {
         [index, &[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
@@ -185,7 +202,7 @@ fn headers(path: &str) -> Vec<u8> {
         .concat()
 }
 
-/// A client of HTTP/2 by hand.
+/// An HTTP/2 client that writes frames by hand.
 async fn by_hand(running: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream
@@ -195,7 +212,7 @@ async fn by_hand(running: &Running) -> TcpStream {
     stream
 }
 
-/// Writes until the gateway no longer listens; how many writes it took.
+/// Writes until the gateway no longer reads. Returns how many writes it took.
 async fn flood(
     stream: &mut TcpStream,
     most: usize,
@@ -237,8 +254,8 @@ async fn requests_that_are_given_up_one_after_the_other_end_the_connection() {
             if stream.write_all(&frame(HEADERS_END, id, &block)).await.is_err() {
                 return number;
             }
-            // It is given up only when the role has it: none of the library's own limits counts
-            // that.
+            // The request is given up only when the role has it, so that none of the library's own
+            // limits counts it.
             let before = Instant::now();
             while running.got.calls().len() <= number as usize {
                 if before.elapsed() > Duration::from_secs(2) {
@@ -291,7 +308,7 @@ async fn headers_without_end_end_the_connection() {
     let mut first = frame(HEADERS_OPEN, 1, &headers("/x"));
     first[4] = 1; // Its stream ends, its headers do not.
     stream.write_all(&first).await.unwrap();
-    // Each holds a field that is never added up to a request: x: aaa…
+    // Each has a field that never becomes part of a complete request: x: aaa…
     let field = [&[0x00, 1, b'x', 100], [b'a'; 100].as_slice()].concat();
     assert!(flood(&mut stream, 1_000_000, |_| frame(CONTINUATION, 1, &field)).await.is_some());
     others_are_served(&running).await;
@@ -316,18 +333,18 @@ async fn headers_that_are_too_large_are_refused_in_both_versions() {
 }
 
 #[tokio::test]
-async fn floods_of_pings_and_settings_hurt_their_sender_only() {
+async fn floods_of_pings_and_settings_affect_only_their_sender() {
     let running = Running::start().await;
     for control in [frame(PING, 0, &[1; 8]), frame(SETTINGS, 0, &[0, 4, 0, 0, 0xff, 0xff])] {
         let mut stream = by_hand(&running).await;
         let many = control.repeat(1_000);
-        // Nothing is read: answers pile up with the sender, and then it cannot write.
+        // The client reads nothing, so answers pile up and then it cannot write.
         let wrote =
             timeout(Duration::from_secs(2), flood(&mut stream, 1_000, |_| many.clone())).await;
         others_are_served(&running).await;
         drop((wrote, stream));
     }
-    // One that reads gets its answers.
+    // A client that reads gets its answers.
     let mut stream = by_hand(&running).await;
     stream.write_all(&frame(PING, 0, &[7; 8])).await.unwrap();
     let pong = frame((6, 1), 0, &[7; 8]);
@@ -392,7 +409,7 @@ async fn a_stream_that_is_open_keeps_its_connection() {
     let request = HealthCheckRequest { service: String::new() };
     let mut states = health.watch(request).await.unwrap().into_inner();
     states.message().await.unwrap().expect("the first state");
-    // Nothing moves for several times the limit.
+    // Nothing is sent for several times the limit.
     assert!(
         timeout(Duration::from_millis(600), states.message()).await.is_err(),
         "the stream ended"

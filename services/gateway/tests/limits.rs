@@ -1,4 +1,4 @@
-//! Bounds on bytes, time and connections, over a real socket.
+//! Limits on bytes, time and connections, over a real socket.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -20,7 +20,7 @@ async fn small() -> Running {
     Running::with(Options { max_request_bytes: SMALL, ..Options::default() }).await
 }
 
-/// Sends bytes and reads until the gateway closes.
+/// Sends bytes and reads until the gateway closes the connection.
 async fn exchange(running: &Running, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -35,7 +35,8 @@ async fn exchange(running: &Running, bytes: &[u8]) -> String {
 fn head(framing: &str) -> String {
     let authorization = format!("authorization: {BEARER}\r\n");
     format!(
-        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: application/json\r\n{framing}\r\n\r\n"
+        "POST /v1/projects/p/events HTTP/1.1\r\nhost: t\r\n{authorization}content-type: \
+            application/json\r\n{framing}\r\n\r\n"
     )
 }
 
@@ -56,7 +57,7 @@ async fn an_announced_body_that_is_too_large_is_refused_and_the_connection_close
         )
         .await,
     );
-    // Who asks first is answered at once.
+    // A client that waits for `100 Continue` is answered at once.
     assert_too_large(
         &exchange(&running, head("content-length: 99999999\r\nexpect: 100-continue").as_bytes())
             .await,
@@ -109,7 +110,7 @@ async fn bodies_of_all_requests_share_a_room() {
     let body = format!(r#"{{"data":"{}"}}"#, "x".repeat(8 * 1024));
     let refused = running.post("/v1/projects/p/events", &body).await;
     refused.is_refused(429, "OVERLOADED", "");
-    // What was refused holds no room.
+    // Refused bodies hold no room.
     for _ in 0..20 {
         assert_eq!(running.post("/v1/projects/p/events", r#"{"data":"x"}"#).await.status, 200);
     }
@@ -126,7 +127,7 @@ async fn a_slow_body_and_a_slow_role_are_cut() {
     assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("\"TOO_SLOW\""), "{slow}");
     running.post("/v1/projects/hangs/events", "{}").await.is_refused(504, "DEADLINE_EXCEEDED", "");
 
-    // A connection is not idle while its request is under way.
+    // A connection is not idle while its request is in flight.
     let idle = Options {
         request_timeout: Duration::from_millis(500),
         idle_timeout: Duration::from_millis(50),
@@ -147,7 +148,7 @@ async fn slow_heads_and_silent_connections_are_cut() {
     for begin in ["", "P", "PRI * HT", "GET /v1/projects HTTP/1.1\r\nhost:"] {
         assert_eq!(exchange(&running, begin.as_bytes()).await, "", "{begin}");
     }
-    // A connection that waits for its next request lives longer than a head may take.
+    // A connection that waits for its next request may live longer than a head may take.
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let get = format!(
         "GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\nauthorization: {BEARER}\r\n\r\n"
@@ -185,8 +186,8 @@ async fn heads_are_bounded() {
     assert!(many.contains("HEADERS_TOO_LARGE") && many.contains("x-request-id: "), "{many}");
 }
 
-/// A request whose key is good or missing, and the status of its answer; none when the connection
-/// is closed.
+/// Sends a request with or without a valid key. Returns the connection and the status of the
+/// answer, or `None` if the connection is closed.
 async fn get(running: &Running, key: &str) -> Option<(TcpStream, String)> {
     let mut stream = TcpStream::connect(running.address).await.ok()?;
     let text = format!("GET /v1/projects/p/endpoints HTTP/1.1\r\nhost: t\r\n{key}\r\n");
@@ -221,12 +222,12 @@ async fn connections_of_known_callers_keep_their_places_and_others_are_closed() 
         assert_eq!(status, "200");
         callers.push((key, stream));
     }
-    // One that says nothing has its place until another comes.
+    // A silent connection keeps its slot until another connection arrives.
     let mut silent = TcpStream::connect(running.address).await.unwrap();
     let (mut stranger, status) = get(&running, "").await.unwrap();
     assert_eq!(status, "401");
     assert!(is_closed(&mut silent).await);
-    // So has one of a caller that has its share already.
+    // So does a connection of a caller that already has its share.
     let (mut beyond, status) = get(&running, &known(4)).await.unwrap();
     assert_eq!(status, "200");
     assert!(is_closed(&mut stranger).await);
@@ -290,7 +291,7 @@ async fn shutdown_lets_requests_end() {
     timeout(LONG, stream.read_exact(&mut buffer)).await.unwrap().unwrap();
     assert!(buffer.starts_with(b"HTTP/1.1 100 "));
     running.shut_down();
-    // The listener is gone: the shutdown has begun.
+    // The listener is closed, so the shutdown has begun.
     timeout(LONG, async { while TcpStream::connect(running.address).await.is_ok() {} })
         .await
         .unwrap();
@@ -302,7 +303,7 @@ async fn shutdown_lets_requests_end() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_nobody_forever() {
+async fn shutdown_has_a_time_limit() {
     let mut running =
         Running::with(Options { drain: Duration::from_millis(200), ..Options::default() }).await;
     let address = running.address;

@@ -27,13 +27,13 @@ use tokio::{
 use tonic::{Request as Call, Response, Status, Streaming, service::Routes};
 use tower::util::BoxCloneSyncService;
 
-/// Ingest that answers by the content of events, and remembers the sizes of its calls.
+/// An ingest role that answers by the content of the events, and records the sizes of its calls.
 #[derive(Clone, Default)]
 struct Ingest {
     calls: Arc<Mutex<Vec<usize>>>,
     /// Errors of the next calls.
     failures: Arc<Mutex<Vec<Error>>>,
-    /// When set, a call waits for a permit.
+    /// If set, a call waits for a permit.
     gate: Option<Arc<Semaphore>>,
 }
 
@@ -120,7 +120,8 @@ fn lines(answer: &Answer) -> Vec<Value> {
 async fn each_line_is_answered_in_order_and_fails_alone() {
     let ingest = Ingest::default();
     let running = running(&ingest, Options::default()).await;
-    let body = "{\"event_type\":\"a\",\"data\":\"x\"}\n\n  \nnot json\r\n{\"event_type\":\"bad\",\"data\":1}\n{\"nothing\":1}\nnull\n\u{b}\n\
+    let body = "{\"event_type\":\"a\",\"data\":\"x\"}\n\n  \nnot json\r\n\
+        {\"event_type\":\"bad\",\"data\":1}\n{\"nothing\":1}\nnull\n\u{b}\n\
                 {\"event_type\":\"a\",\"data\":\"last\"}";
     for answer in
         [running.send(upload(PATH, body)).await, running.send_http2(upload(PATH, body)).await]
@@ -177,7 +178,7 @@ async fn a_hundred_thousand_lines_travel_in_calls_of_bounded_size() {
         "{} calls",
         calls.len()
     );
-    // A body of more than one request's size is fine; a line is not.
+    // A body may be larger than the limit of a request; a line may not.
     assert!(body.len() > 3_000_000);
 }
 
@@ -188,10 +189,11 @@ async fn what_no_call_can_do_is_an_ordinary_error() {
         running.send(upload(&format!("/v1/projects/{project}/events:batch"), body))
     };
     to("no_key", "{\"event_type\":\"a\"}\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
-    // Not even for lines that are none is the work done for a stranger.
+    // For an unknown caller, not even invalid lines are processed.
     to("no_key", "x\n").await.is_refused(401, "INVALID_CREDENTIALS", "");
     let asking = format!(
-        "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n"
+        "POST /v1/projects/no_key/events:batch HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\n\
+            Content-Type: application/x-ndjson\r\n"
     );
     let mut stranger = TcpStream::connect(running.address).await.unwrap();
     stranger
@@ -216,11 +218,12 @@ async fn a_call_that_fails_later_gives_its_lines_its_error() {
     let ingest = Ingest::default();
     let options = Options { upload_batch_bytes: 1, upload_calls: 1, ..Options::default() };
     let running = running(&ingest, options).await;
-    // Taken from the end: the first call is fine, the second is repeated, and its repetition fails.
+    // Taken from the end: the first call succeeds, the second is repeated, and its repetition
+    // fails.
     let fine = Error::overloaded("later");
     ingest.failures.lock().await.extend([Error::unavailable("nobody knows"), fine]);
     let answer = running.send(upload(PATH, "x\n{\"event_type\":\"a\",\"data\":1}\n")).await;
-    // The probe for the line that is no entry met the overload and then the failure.
+    // The probe for the invalid line got the overload and then the failure.
     answer.is_refused(503, "UNAVAILABLE", "");
     let (mut client, mut results) = raw(&running, "Transfer-Encoding: chunked").await;
     chunk(&mut client, "{\"event_type\":\"a\",\"data\":1}\n").await;
@@ -239,11 +242,12 @@ async fn a_call_that_fails_later_gives_its_lines_its_error() {
 
 type Reader = BufReader<tokio::net::tcp::OwnedReadHalf>;
 
-/// A client by hand, after the head of its request.
+/// A client that writes the body by hand, after the head of its request.
 async fn raw(running: &Running, header: &str) -> (tokio::net::tcp::OwnedWriteHalf, Reader) {
     let (reader, mut writer) = TcpStream::connect(running.address).await.unwrap().into_split();
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: application/x-ndjson\r\n{header}\r\n\r\n"
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Type: \
+            application/x-ndjson\r\n{header}\r\n\r\n"
     );
     writer.write_all(head.as_bytes()).await.unwrap();
     (writer, BufReader::new(reader))
@@ -253,7 +257,7 @@ async fn chunk(writer: &mut (impl AsyncWriteExt + Unpin), text: &str) {
     writer.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await.unwrap();
 }
 
-/// The next line of results; what HTTP writes around them is skipped.
+/// Returns the next result line. The HTTP chunk framing is skipped.
 async fn result(reader: &mut Reader) -> Value {
     let read = async {
         loop {
@@ -310,7 +314,7 @@ async fn a_line_over_the_limit_and_an_upload_that_stands_still() {
     assert!(end["error"]["request_id"].is_string());
 }
 
-/// Sends a piece again and again, until the answer has come.
+/// Sends a piece again and again until the answer has arrived.
 async fn keep_sending(running: &Running, piece: &str, pause: Duration) -> String {
     let (mut writer, mut reader) = raw(running, "Transfer-Encoding: chunked").await;
     let sending = async {
@@ -332,7 +336,7 @@ async fn keep_sending(running: &Running, piece: &str, pause: Duration) -> String
 
 #[tokio::test]
 async fn a_body_without_a_whole_line_ends_in_time() {
-    // The time of a request is over before.
+    // The timeout of a request has passed before that.
     let (request_timeout, upload_idle_timeout) =
         (Duration::from_secs(1), Duration::from_millis(1_500));
     let ingest = Ingest::default();
@@ -397,7 +401,7 @@ async fn uploads_are_counted_and_end_at_the_shutdown() {
     gate.add_permits(1);
     let refused = running.send(upload(PATH, "{}\n")).await;
     refused.is_refused(429, "OVERLOADED", "");
-    // What was read is answered, and then the client is sent elsewhere.
+    // Lines that were read are answered, and then the client is told to reconnect.
     chunk(&mut writer, "{\"event_type\":\"a\",\"data\":2}\n").await;
     until(|| gate.available_permits() == 0).await;
     running.shut_down();
@@ -418,7 +422,7 @@ async fn a_client_that_does_not_read_is_read_no_further_and_one_that_reads_late_
     let running = running(&ingest, options).await;
     let (mut writer, mut reader) = raw(&running, "Transfer-Encoding: chunked").await;
     let line = format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(10_000));
-    // What sockets, the connection and our own buffers hold is finite: writing stops.
+    // The buffers of sockets, of the connection and of the gateway are finite, so writing stops.
     let mut sent = 0_usize;
     while tokio::time::timeout(Duration::from_secs(1), chunk(&mut writer, &line)).await.is_ok() {
         sent += 1;

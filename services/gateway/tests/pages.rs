@@ -1,4 +1,4 @@
-//! What the gateway answers itself, and how answers are encoded, over a real socket.
+//! Pages that the gateway answers itself, and how answers are encoded, over a real socket.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::Full;
 use outrider_gateway::Options;
 
-/// Without an API key.
+/// A request without an API key.
 fn plain(method: &str, path: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
     let mut request = request(method, path, None);
     request.headers_mut().remove("authorization");
@@ -63,7 +63,7 @@ async fn the_openapi_document_is_served_without_a_key_and_only_when_it_is_new() 
 }
 
 #[tokio::test]
-async fn the_version_is_told() {
+async fn the_version_is_served() {
     let running =
         Running::with(Options { version: "1.2.3", commit: Some("abc"), ..Options::default() })
             .await;
@@ -77,7 +77,7 @@ async fn the_version_is_told() {
 }
 
 #[tokio::test]
-async fn large_answers_are_compressed_for_who_takes_it() {
+async fn large_answers_are_compressed_for_clients_that_accept_gzip() {
     let running = Running::start().await;
     let plain_text = running.send(plain("GET", "/openapi.json", &[])).await;
     assert_eq!(plain_text.headers["vary"], "accept-encoding");
@@ -87,8 +87,8 @@ async fn large_answers_are_compressed_for_who_takes_it() {
     assert!(zipped.bytes.len() * 4 < plain_text.bytes.len());
     assert_eq!(unzipped(&zipped.bytes), plain_text.text);
 
-    // What a role answered, small and large; the larger one is compressed beside the requests'
-    // threads.
+    // Answers of a role, small and large. The larger one is compressed off the threads of the
+    // requests.
     for (size, compressed) in [(10, false), (2_000, true), (400_000, true)] {
         let path = "/v1/projects/p/endpoints";
         let body = format!(r#"{{"description":"{}"}}"#, "x".repeat(size));

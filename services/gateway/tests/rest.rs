@@ -1,4 +1,4 @@
-//! REST to messages and back, over a real socket.
+//! REST requests converted to messages and back, over a real socket.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -13,7 +13,8 @@ async fn publishes_with_the_text_of_data_as_it_stood() {
     let running = Running::start().await;
     let data = r#"{"a":1.0,  "b":1e400, "dup":1,"dup":2}"#;
     let body = format!(
-        r#"{{ "eventType": "a.b", "data" : {data} , "headers":{{"x-a":"1"}}, "deliver_at":"2030-01-01T00:00:00.25Z" }}"#
+        r#"{{ "eventType": "a.b", "data" : {data} , "headers":{{"x-a":"1"}},
+            "deliver_at":"2030-01-01T00:00:00.25Z" }}"#
     );
     let mut publish = request("POST", EVENTS, Some(&body));
     publish.headers_mut().insert("x-request-id", "mine-1".parse().unwrap());
@@ -89,7 +90,8 @@ async fn an_event_is_shown_with_the_text_of_its_payload() {
 #[tokio::test]
 async fn query_parameters_fill_fields_in_both_spellings() {
     let running = Running::start().await;
-    let query = "page_size=7&pageToken=a%2Bb+c&status=DELIVERY_STATUS_FAILED&startTime=2024-01-01T00:00:00Z&event_id=evt_1";
+    let query = "page_size=7&pageToken=a%2Bb+c&status=DELIVERY_STATUS_FAILED&\
+        startTime=2024-01-01T00:00:00Z&event_id=evt_1";
     let answer = running.get(&format!("/v1/projects/p%20%2F1/deliveries?{query}")).await;
     assert_eq!(answer.text, r#"{"deliveries":[],"next_page_token":"","previous_page_token":""}"#);
     let got: dispatch::ListDeliveriesRequest = running.got.last();
@@ -212,7 +214,10 @@ async fn fields_beside_the_body_come_from_the_query() {
         let refused = running
             .post(&format!("/v1/projects/p/endpoints?{query}"), r#"{"http":{"url":"u"}}"#)
             .await;
-        assert!(refused.text.contains("is a secret, which is given in the body"), "{refused:?}");
+        assert!(
+            refused.text.contains("is a secret, which must be given in the body"),
+            "{refused:?}"
+        );
         refused.is_refused(400, "MALFORMED_REQUEST", query.strip_suffix("=s").unwrap());
     }
     let twice = running.post("/v1/projects/p/endpoints?endpoint.description=d", "{}").await;
@@ -257,7 +262,7 @@ async fn the_key_of_a_creation_is_its_request_id_and_no_post_passes_one_over() {
         (&format!("{EVENTS}/e:erasePayload"), "", false),
     ] {
         let refused = send(path, body).await;
-        assert!(refused.text.contains("is not taken by this method"), "{refused:?}");
+        assert!(refused.text.contains("is not supported by this method"), "{refused:?}");
         assert_eq!(
             refused.text.contains("give each event an idempotency_key"),
             of_events,

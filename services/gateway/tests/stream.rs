@@ -1,4 +1,4 @@
-//! Streams of the server over REST, over a real socket; and how streams end.
+//! Server streams over REST, over a real socket, and how streams end.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod common;
@@ -32,7 +32,7 @@ impl Open {
         Self { answer, text: String::new() }
     }
 
-    /// The next event, as its lines; none at the end.
+    /// Returns the next event, as its lines, or `None` at the end.
     async fn next(&mut self) -> Option<Vec<String>> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -47,7 +47,7 @@ impl Open {
         }
     }
 
-    /// Passes over the two events with which every stream begins.
+    /// Skips the two events with which every stream begins.
     async fn two(&mut self) {
         for _ in 0..2 {
             self.next().await.unwrap();
@@ -185,7 +185,7 @@ async fn an_error_in_the_middle_is_the_last_event() {
     let mut open = Open::get(&running, "/v1/projects/ends/events:tail", &[]).await;
     open.two().await;
     assert_eq!(open.next().await, None);
-    // A deadline of the client's holds for the whole stream; there is no other.
+    // The client's deadline holds for the whole stream, and is the only one.
     let running = Running::with(Options {
         request_timeout: Duration::from_millis(200),
         ..Options::default()
@@ -202,7 +202,7 @@ async fn an_error_in_the_middle_is_the_last_event() {
 }
 
 #[tokio::test]
-async fn a_drain_is_told_to_all_who_listen() {
+async fn a_drain_is_reported_to_every_listener() {
     let mut running = Running::start().await;
     let mut events = Open::get(&running, "/v1/projects/p/events:tail", &[]).await;
     events.two().await;
@@ -242,7 +242,7 @@ async fn clients_that_do_not_read_hold_nobody_up() {
         let request = TailEventsRequest { project_id: "large".into(), ..Default::default() };
         unread.push(client.clone().tail_events(request).await.unwrap());
     }
-    // Long enough for all windows to fill: another stream and calls still pass.
+    // Long enough for all windows to fill. Another stream and other calls still pass.
     for _ in 0..50 {
         let answer = timeout(LONG, running.get("/v1/projects/p/events/evt_1"))
             .await

@@ -50,7 +50,7 @@ fn publish(project: &str) -> ingest::PublishEventRequest {
     ingest::PublishEventRequest { project_id: project.into(), event: Some(event) }
 }
 
-/// Frames as their flag and their content.
+/// Returns the frames with their flag and their content.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [flag, a, b, c, d, rest @ ..] = bytes {
@@ -61,7 +61,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// Frames may be encoded one by one: padding ends each.
+/// Frames may be encoded one by one, each ending with padding.
 fn decoded(text: &[u8]) -> Vec<u8> {
     text.chunks(4).flat_map(|chunk| STANDARD.decode(chunk).unwrap()).collect()
 }
@@ -96,7 +96,7 @@ async fn unary_calls_pass_in_both_encodings_over_both_versions_of_http() {
 }
 
 #[tokio::test]
-async fn errors_come_as_grpc_does_it() {
+async fn errors_have_the_form_of_grpc() {
     let running = Running::start().await;
     let status = async |request: Request<Full<Bytes>>| {
         let answer = running.send(request).await;
@@ -195,7 +195,7 @@ async fn pages_of_other_origins_are_let_in_by_configuration() {
     {
         assert!(exposed.contains(name), "{exposed}");
     }
-    // REST answers and refusals have it too; other origins have nothing.
+    // REST answers and refusals have the header too. Other origins do not get it.
     let mut rest = request("GET", "/nowhere", None);
     rest.headers_mut().insert("origin", "http://localhost:3000".parse().unwrap());
     let refused = running.send(rest).await;

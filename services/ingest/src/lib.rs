@@ -1,18 +1,12 @@
-//! The role `ingest`: takes events in, validates them and hands them to dispatch.
+//! The role `ingest`: receives events, validates them and hands them to dispatch.
 //!
-//! It must never write to the database and never speak to the queue: an event is accepted when
-//! dispatch says that it is committed.
+//! It must never write to the database and never use the queue: an event is accepted when dispatch
+//! reports that it is committed.
 
-mod admit;
-mod fingerprint;
-mod json;
-mod judge;
-mod large;
-mod measure;
+mod admission;
 mod options;
 mod service;
 mod stream;
-mod validate;
 
 pub use options::{Options, StreamOptions};
 pub use service::Ingest;

@@ -122,8 +122,12 @@ macro_rules! from_number {
 
 from_number! {
     DeliveryStatus { Pending Delivered Failed Cancelled }
-    DeliveryReason { Scheduled Due Retrying EndpointPaused Succeeded Exhausted EndpointDeleted ProjectDeleted }
-    AttemptOutcome { Succeeded Rejected TimedOut NameNotResolved ConnectionFailed TlsFailed AddressRefused BadResponse }
+    DeliveryReason {
+    Scheduled Due Retrying EndpointPaused Succeeded Exhausted EndpointDeleted ProjectDeleted
+}
+    AttemptOutcome {
+    Succeeded Rejected TimedOut NameNotResolved ConnectionFailed TlsFailed AddressRefused BadResponse
+}
 }
 
 /// One HTTP exchange, or the try of one.

@@ -191,15 +191,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn neither_masks_nor_debug_output_show_a_value(value in "[!-~]{8,40}", query in "[A-Z0-9=&]{8,40}") {
-            let whole = endpoint(&format!("https://a.example/p?{query}"), [("x-key".to_owned(), value.clone())].into());
+        fn neither_masks_nor_debug_output_show_a_value(value in "[!-~]{8,40}",
+            query in "[A-Z0-9=&]{8,40}") {
+            let whole = endpoint(&format!("https://a.example/p?{query}"), [("x-key".to_owned(),
+                value.clone())].into());
             let masked = whole.clone().masked();
             let Target::Http { url } = &masked.target;
             prop_assert_eq!(url, "https://a.example/p?\u{2026}");
             prop_assert_eq!(masked.headers["x-key"].as_str(), MASK);
             prop_assert_eq!(&masked.clone().masked(), &masked);
             let shown = format!("{whole:?}");
-            prop_assert!(shown.contains("x-key") && shown.contains("https://a.example/p?"), "{}", shown);
+            prop_assert!(shown.contains("x-key") && shown.contains("https://a.example/p?"), "{}",
+                shown);
             prop_assert!(!shown.contains(&query) && !shown.contains(&value), "{}", shown);
         }
     }

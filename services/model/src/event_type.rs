@@ -21,7 +21,8 @@ pub enum Malformed {
     #[error("must be an event type, a prefix and \".*\", or \"*\"")]
     Pattern,
     #[error(
-        "must have \"*\" alone or as its last part, as in \"invoice.*\": what comes after or beside a \"*\" cannot be matched"
+        "must have \"*\" alone or as its last part, as in \"invoice.*\": what comes after or \
+            beside a \"*\" cannot be matched"
     )]
     Star,
 }

@@ -16,7 +16,8 @@ pub enum Refused {
     #[error("must have a value of visible ASCII characters, spaces and tabs")]
     Value,
     #[error(
-        "must have a value that does not begin or end with a space or tab, which HTTP does not keep (RFC 9110)"
+        "must have a value that does not begin or end with a space or tab, which HTTP does not \
+            keep (RFC 9110)"
     )]
     Padded,
     #[error("cannot be given: the connection to the endpoint needs it (RFC 9110)")]
@@ -28,7 +29,8 @@ pub enum Refused {
     )]
     Content,
     #[error(
-        "cannot be given: answers are read as they are, so Outrider asks for the encoding \"identity\""
+        "cannot be given: answers are read as they are, so Outrider asks for the encoding \
+            \"identity\""
     )]
     AcceptEncoding,
     #[error("cannot be given: webhook-* and outrider-* headers are set by Outrider")]

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod page;
 pub mod principal;
 pub mod project;
+mod punycode;
 pub mod retry;
 pub mod router;
 pub mod scope;

@@ -110,13 +110,17 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_matching_one_by_one(
-            patterns in prop::collection::vec(prop::collection::vec("(\\*|[ab](\\.[ab]){0,2}(\\.\\*)?)", 1..3), 0..8),
+            patterns in prop::collection::vec(
+                prop::collection::vec("(\\*|[ab](\\.[ab]){0,2}(\\.\\*)?)", 1..3),
+                0..8,
+            ),
             event_type in "[ab](\\.[ab]){0,3}",
         ) {
             let subscriptions: Vec<_> = patterns
                 .iter()
                 .enumerate()
-                .map(|(i, p)| subscription(i as u64 + 1, i as u64 % 3, &p.iter().map(String::as_str).collect::<Vec<_>>()))
+                .map(|(i, p)| subscription(i as u64 + 1, i as u64 % 3,
+                    &p.iter().map(String::as_str).collect::<Vec<_>>()))
                 .collect();
             let mut expected: Vec<_> = subscriptions
                 .iter()
@@ -127,7 +131,8 @@ mod tests {
             let routed: Vec<_> = Router::new(&subscriptions)
                 .route(&event_type)
                 .into_iter()
-                .flat_map(|route| route.subscriptions.into_iter().map(move |id| (route.endpoint, id)))
+                .flat_map(|route| route.subscriptions.into_iter().map(move |id| (route.endpoint,
+                    id)))
                 .collect();
             prop_assert_eq!(routed, expected);
         }

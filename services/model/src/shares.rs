@@ -282,7 +282,8 @@ mod tests {
     proptest! {
         #[test]
         fn books_add_up_and_newcomers_find_room(
-            steps in prop::collection::vec((0..3_u64, 0..3_u64, 0..3_u64, 1..40_u32, any::<bool>()), 1..400)
+            steps in prop::collection::vec((0..3_u64, 0..3_u64, 0..3_u64, 1..40_u32,
+                any::<bool>()), 1..400)
         ) {
             let mut shares = FairShares::new(4_096);
             let mut granted: Vec<(Recipient, u32)> = Vec::new();
@@ -290,13 +291,15 @@ mod tests {
                 let who = who(organization, project, endpoint);
                 if take && shares.try_take(&who, amount) {
                     let held = shares.held(&who);
-                    prop_assert!(held.endpoint <= held.project && held.project <= held.organization);
+                    prop_assert!(held.endpoint <= held.project);
+                        prop_assert!(held.project <= held.organization);
                     prop_assert!(held.organization == amount || held.organization <= shares.left());
                     granted.push((who, amount));
                 } else if !take && let Some((who, amount)) = granted.pop() {
                     shares.give_back(&who, amount);
                 }
-                prop_assert_eq!(shares.used(), granted.iter().map(|(_, amount)| amount).sum::<u32>());
+                prop_assert_eq!(shares.used(), granted.iter().map(|(_,
+                    amount)| amount).sum::<u32>());
             }
             // Three organisations leave an eighth; a newcomer may have a quarter of it.
             prop_assert!(shares.may_take(&who(9, 9, 9), 4_096 / 8 / 8));

@@ -15,7 +15,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use outrider_rpc::{Places, Seat, listen};
+use outrider_rpc::{ConnectionSlot, ConnectionSlots, listen};
 use outrider_telemetry::Seldom;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,7 +38,7 @@ static FULL: Seldom = Seldom::new();
 
 /// Serves until `shutdown`; then lets answers that began end, and closes the rest.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let (connections, places) = (TaskTracker::new(), Places::new(MAX_CONNECTIONS, 0));
+    let (connections, places) = (TaskTracker::new(), ConnectionSlots::new(MAX_CONNECTIONS, 0));
     loop {
         let (stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -61,7 +61,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken, seat: Seat) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    shutdown: CancellationToken,
+    seat: ConnectionSlot,
+) {
     let (seat, asked) = (Arc::new(seat), Arc::new(AtomicBool::new(false)));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);

@@ -12,13 +12,19 @@ const SCHEMA: &str = r#"{
     "properties": {
         "id": {"type": "string", "pattern": "^inv_[0-9a-z]{1,32}$"},
         "total": {"type": "number", "minimum": 0},
-        "customer": {"type": "object", "properties": {"email": {"type": "string", "maxLength": 320}}},
+        "customer": {
+            "type": "object",
+            "properties": {"email": {"type": "string", "maxLength": 320}}
+        },
         "lines": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["sku", "count"],
-                "properties": {"sku": {"type": "string"}, "count": {"type": "integer", "minimum": 1}},
+                "properties": {
+                    "sku": {"type": "string"},
+                    "count": {"type": "integer", "minimum": 1}
+                },
                 "additionalProperties": false
             }
         }
@@ -26,7 +32,8 @@ const SCHEMA: &str = r#"{
 }"#;
 
 fn payload(lines: usize) -> String {
-    let mut payload = r#"{"id": "inv_01h455vb4p", "total": 12.5, "customer": {"email": "a@example.com"}, "lines": ["#.to_owned();
+    let mut payload = r#"{"id": "inv_01h455vb4p", "total": 12.5, "#.to_owned();
+    payload += r#""customer": {"email": "a@example.com"}, "lines": ["#;
     for line in 0..lines {
         write!(
             payload,

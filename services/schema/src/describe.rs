@@ -9,7 +9,7 @@ use jsonschema::{
 };
 use outrider_model::text::quoted;
 
-use crate::{Fault, Violation};
+use crate::fault::{Fault, Violation};
 
 /// Descriptions are cut there, in characters: schemas may hold long constants.
 const CHARACTERS: usize = 200;
@@ -34,7 +34,9 @@ pub fn fault(error: &ValidationError<'_>) -> Fault {
     let description = match error.kind() {
         Kind::Referencing(why) => shortened(&why.to_string(), CHARACTERS),
         Kind::Format { format } if format == "regex" => {
-            "must be a regular expression without look-around and back-references, of at most 64 KiB when compiled".to_owned()
+            "must be a regular expression without look-around and back-references, of at most 64 \
+                KiB when compiled"
+                .to_owned()
         }
         Kind::Custom { message, .. } => shortened(message, CHARACTERS),
         kind => describe(kind),

@@ -8,6 +8,7 @@
 //! types.
 
 mod describe;
+mod fault;
 mod metered;
 mod survey;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use jsonschema::{PatternOptions, Validator};
 use outrider_model::limits;
 use serde_json::Value;
 
+pub use fault::{Fault, Violation};
 use metered::{Effort, Metered};
 
 /// The memory of one compiled pattern, in bytes: what bounds the time of a match for each byte of
@@ -29,32 +31,6 @@ const PATTERN_CACHE_BYTES: usize = 256 * 1_024;
 /// The stack of a thread that compiles, or that validates at length. Only what is used of it is
 /// memory.
 const LARGE_STACK_BYTES: usize = 64 * 1_024 * 1_024;
-
-/// What is wrong with a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The place in the schema, a JSON pointer (RFC 6901); empty for the whole.
-    pub pointer: String,
-    /// What is wrong.
-    pub description: String,
-}
-
-impl Fault {
-    fn at(pointer: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), description: description.into() }
-    }
-}
-
-/// What is wrong with a payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The place in the payload, a JSON pointer (RFC 6901); empty for the whole.
-    pub pointer: String,
-    /// What is wrong there; never the payload's values.
-    pub description: String,
-    /// The place in the schema, a JSON pointer: unlike `pointer` nothing of the payload.
-    pub keyword: String,
-}
 
 /// What validation says.
 #[derive(Debug, Clone, PartialEq, Eq)]

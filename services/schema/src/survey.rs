@@ -9,7 +9,7 @@ use std::{collections::HashMap, ptr};
 
 use serde_json::{Map, Value};
 
-use crate::{Fault, metered::TextCost};
+use crate::{fault::Fault, metered::TextCost};
 
 /// Nesting of the schema's JSON.
 const LEVELS: usize = 64;

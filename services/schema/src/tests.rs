@@ -42,7 +42,8 @@ fn violations_name_the_place_and_never_the_value() {
     let schema = json!({
         "type": "object", "required": ["items"], "additionalProperties": false,
         "properties": {
-            "items": {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number", "minimum": 1}}}},
+            "items": {"type": "array", "items": {"type": "object",
+                "properties": {"price": {"type": "number", "minimum": 1}}}},
             "a/b": {"enum": ["x", "y"]}, "code": {"pattern": "^[a-z]+$", "maxLength": 3},
         },
     });
@@ -50,7 +51,8 @@ fn violations_name_the_place_and_never_the_value() {
         pointers(&schema, &json!({"items": [{"price": 2}], "a/b": "x", "code": "abc"})).is_empty()
     );
     let secret = "SECRET-1234";
-    let payload = json!({"items": [{"price": 1}, {"price": secret}, {"price": 0}], "a/b": secret, "code": secret});
+    let payload = json!({"items": [{"price": 1}, {"price": secret}, {"price": 0}], "a/b": secret,
+        "code": secret});
     let mut found = pointers(&schema, &payload);
     found.sort();
     assert_eq!(found, ["/a~1b", "/code", "/code", "/items/1/price", "/items/2/price"]);
@@ -91,7 +93,8 @@ fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
         "http://json-schema.org/draft-06/schema#",
         "http://json-schema.org/draft-07/schema#",
     ] {
-        let schema = json!({"$schema": draft, "definitions": {"n": {"type": "number"}}, "items": {"$ref": "#/definitions/n"}});
+        let schema = json!({"$schema": draft, "definitions": {"n": {"type": "number"}},
+            "items": {"$ref": "#/definitions/n"}});
         assert_eq!(pointers(&schema, &json!([1, "a"])), ["/1"], "{draft}");
     }
     for draft in [
@@ -104,12 +107,14 @@ fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
             "https://example.com/s#/$defs/n",
             "https://example.com/s#number",
         ] {
-            let schema = json!({"$schema": draft, "$id": "https://example.com/s", "items": {"$ref": reference},
+            let schema = json!({"$schema": draft, "$id": "https://example.com/s",
+                "items": {"$ref": reference},
                 "$defs": {"n": {"$anchor": "number", "type": "number"}}});
             assert_eq!(pointers(&schema, &json!([1, "a"])), ["/1"], "{draft} {reference}");
         }
     }
-    let tree = json!({"$dynamicAnchor": "node", "type": "object", "properties": {"children": {"items": {"$dynamicRef": "#node"}}}});
+    let tree = json!({"$dynamicAnchor": "node", "type": "object",
+        "properties": {"children": {"items": {"$dynamicRef": "#node"}}}});
     assert_eq!(
         pointers(&tree, &json!({"children": [{"children": [{}, 1]}]})),
         ["/children/0/children/1"]
@@ -121,7 +126,8 @@ fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
     // A type with two branches, as trees of expressions have it.
     let expression = json!({"$ref": "#/$defs/e", "$defs": {"e": {"oneOf": [
         {"type": "number"},
-        {"type": "object", "required": ["left", "right"], "properties": {"left": {"$ref": "#/$defs/e"}, "right": {"$ref": "#/$defs/e"}}},
+        {"type": "object", "required": ["left", "right"],
+            "properties": {"left": {"$ref": "#/$defs/e"}, "right": {"$ref": "#/$defs/e"}}},
     ]}}});
     assert!(
         pointers(&expression, &json!({"left": {"left": 1, "right": 2}, "right": 3})).is_empty()
@@ -176,7 +182,8 @@ fn what_is_no_schema_is_refused_with_the_place() {
             "must not refer to itself",
         ),
         (
-            json!({"$defs": {"a": {"$id": "https://example.com/a"}}, "items": {"$ref": "#/$defs/a"}}),
+            json!({"$defs": {"a": {"$id": "https://example.com/a"}},
+                "items": {"$ref": "#/$defs/a"}}),
             "/$defs/a",
             "$id",
         ),
@@ -224,10 +231,13 @@ fn schemas_over_a_limit_are_refused() {
     );
     assert!(Schema::compile(&nested(100)).unwrap_err().description.contains("nested deeper"));
     assert!(Schema::compile(&nested(5_000)).unwrap_err().description.contains("must be JSON"));
-    let many = |count: usize| json!({"properties": (0..count).map(|n| (format!("p{n}"), json!({}))).collect::<serde_json::Map<_, _>>()});
+    let many = |count: usize| {
+        json!({"properties": (0..count).map(|n| (format!("p{n}"),
+        json!({}))).collect::<serde_json::Map<_, _>>()})
+    };
     assert!(Schema::compile(&many(999).to_string()).is_ok());
     assert!(fault(&many(1_000)).description.contains("one subschema too many"));
-    let patterns = |count: usize| json!({"prefixItems": (0..count).map(|_| json!({"pattern": "a"})).collect::<Vec<_>>()});
+    let patterns = |count: usize| json!({"prefixItems": vec![json!({"pattern": "a"}); count]});
     assert!(Schema::compile(&patterns(100).to_string()).is_ok());
     assert!(fault(&patterns(101)).description.contains("one pattern too many"));
     let long = json!({"description": "x".repeat(limits::SCHEMA_BYTES)});
@@ -259,12 +269,16 @@ fn schemas_that_double_are_refused_or_end() {
     assert_eq!(down.validate_at_length(nested(60, "1").as_bytes(), STEPS), Verdict::Undecided);
     assert_eq!(down.validate_at_length(nested(60, "null").as_bytes(), STEPS), Verdict::Fits);
     // Two branches with one key, at any depth: errors of both are looked for at each level.
-    let branch = |kind: &str| json!({"properties": {"op": {"const": kind}, "x": {"$ref": "#/$defs/e"}}, "required": ["op"]});
-    let twins = compiled(
-        &json!({"$ref": "#/$defs/e", "$defs": {"e": {"oneOf": [branch("a"), branch("b"), {"type": "null"}]}}}),
-    );
+    let branch = |kind: &str| {
+        json!({"properties": {"op": {"const": kind},
+        "x": {"$ref": "#/$defs/e"}}, "required": ["op"]})
+    };
+    let twins =
+        compiled(&json!({"$ref": "#/$defs/e", "$defs": {"e": {"oneOf": [branch("a"), branch("b"),
+            {"type": "null"}]}}}));
     assert_ne!(twins.validate_at_length(nested(120, "1").as_bytes(), STEPS), Verdict::Fits);
-    let unevaluated = json!({"properties": {"x": {"$ref": "#"}}, "anyOf": [{"properties": {"x": {"$ref": "#"}}}, true], "unevaluatedProperties": false});
+    let unevaluated = json!({"properties": {"x": {"$ref": "#"}},
+        "anyOf": [{"properties": {"x": {"$ref": "#"}}}, true], "unevaluatedProperties": false});
     assert_ne!(
         compiled(&unevaluated).validate_at_length(nested(120, "{\"y\":1}").as_bytes(), STEPS),
         Verdict::Fits

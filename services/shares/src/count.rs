@@ -1,30 +1,29 @@
-//! The rule by which a total is divided, and the counts that it needs: no waiting, no clock, no
-//! metrics.
+//! The rule that divides a total, and its counts: no waiting, no clock, no metrics.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use outrider_model::{OrganizationId, ProjectId, principal::Actor};
 
-use super::Holder;
+use crate::holder::Holder;
 
-/// Whose share a request for more exceeds.
+/// The level whose share a request for more exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// The API key's.
+    /// The share of the API key.
     Key,
-    /// The project's, all of its keys together.
+    /// The share of the project, all of its keys together.
     Project,
-    /// The organisation's, all of its projects together.
+    /// The share of the organization, all of its projects together.
     Organization,
-    /// Nobody's: all together hold the total.
+    /// No share: all callers together hold the total.
     Server,
 }
 
 impl Level {
-    /// All of them.
+    /// All levels.
     pub const ALL: [Self; 4] = [Self::Key, Self::Project, Self::Organization, Self::Server];
 
-    /// As metrics name it.
+    /// Returns the label in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,29 +35,29 @@ impl Level {
     }
 }
 
-/// Parts of what is left to an organisation, to a project and to a key. Together they give a
-/// project that is alone half of the total, and a key that is alone a quarter.
+/// The parts of the rest that an organization, a project and a key may hold. Together they give a
+/// lone project half of the total, and a lone key a quarter.
 const ORGANIZATION: (usize, usize) = (3, 4);
 const PROJECT: (usize, usize) = (2, 3);
 const KEY: (usize, usize) = (1, 2);
 
-/// Who has a count: a holder, or those that it belongs to.
+/// A count of what is held: by a key, a project or an organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Account {
     Organization(OrganizationId),
     Project(OrganizationId, Option<ProjectId>),
     Key(OrganizationId, Option<ProjectId>, Actor),
 }
 
-/// How a total is held. There is an entry for whoever holds something, and none for others.
+/// Counts who holds how much of a total. Only accounts that hold something have an entry.
 #[derive(Debug)]
 pub struct Counts {
     total: usize,
-    /// What every limit is at least, as long as so much is left.
+    /// Minimum of every limit, as long as that much is left.
     least: usize,
     held: usize,
-    held_by: HashMap<Place, usize>,
-    /// Callers that wait for something to be given back.
+    held_by: HashMap<Account, usize>,
+    /// Number of callers that wait for an amount to be given back.
     pub waiting: usize,
 }
 
@@ -71,16 +70,17 @@ impl Counts {
         self.held
     }
 
-    /// What a key may hold while nobody else holds anything.
+    /// Returns what a key may hold while nobody else holds anything.
     pub fn most(&self) -> usize {
         [ORGANIZATION, PROJECT, KEY]
             .into_iter()
             .fold(self.total, |left, part| self.limit(left, part))
     }
 
-    /// Whether the holder may have so much more; if not, the widest share that this would exceed.
+    /// Checks whether the holder may have `more`. Fails with the widest share that this would
+    /// exceed.
     pub fn check(&self, holder: &Holder, more: usize) -> Result<(), Level> {
-        let [organization, project, key] = places(holder).map(|place| self.held_at(place));
+        let [organization, project, key] = accounts(holder).map(|account| self.held_at(account));
         let mut left = self.total.saturating_sub(self.held - organization);
         if self.held.saturating_add(more) > self.total {
             return Err(Level::Server);
@@ -102,30 +102,30 @@ impl Counts {
     }
 
     fn limit(&self, left: usize, (part, of): (usize, usize)) -> usize {
-        // Without overflow, and exact.
+        // Exact, and without overflow.
         let share = left / of * part + left % of * part / of;
         share.max(self.least).min(left)
     }
 
-    /// The holder has so much more, whatever its share.
+    /// Adds an amount to the holder, whatever its share.
     pub fn add(&mut self, holder: &Holder, more: usize) {
         if more == 0 {
             return;
         }
         self.held += more;
-        for place in places(holder) {
-            *self.held_by.entry(place).or_insert(0) += more;
+        for account in accounts(holder) {
+            *self.held_by.entry(account).or_insert(0) += more;
         }
     }
 
-    /// The holder gives back so much of what it has.
+    /// Removes an amount that the holder gives back.
     pub fn remove(&mut self, holder: &Holder, less: usize) {
         if less == 0 {
             return;
         }
         self.held -= less;
-        for place in places(holder) {
-            if let Entry::Occupied(mut held) = self.held_by.entry(place) {
+        for account in accounts(holder) {
+            if let Entry::Occupied(mut held) = self.held_by.entry(account) {
                 *held.get_mut() -= less;
                 if *held.get() == 0 {
                     held.remove();
@@ -134,8 +134,8 @@ impl Counts {
         }
     }
 
-    pub fn held_at(&self, place: Place) -> usize {
-        self.held_by.get(&place).copied().unwrap_or(0)
+    pub fn held_at(&self, account: Account) -> usize {
+        self.held_by.get(&account).copied().unwrap_or(0)
     }
 
     #[cfg(test)]
@@ -144,12 +144,12 @@ impl Counts {
     }
 }
 
-/// The widest first.
-pub fn places(holder: &Holder) -> [Place; 3] {
+/// Returns the accounts that count for a holder, the widest first.
+pub fn accounts(holder: &Holder) -> [Account; 3] {
     let Holder { organization, project, actor } = *holder;
     [
-        Place::Organization(organization),
-        Place::Project(organization, project),
-        Place::Key(organization, project, actor),
+        Account::Organization(organization),
+        Account::Project(organization, project),
+        Account::Key(organization, project, actor),
     ]
 }

@@ -1,33 +1,33 @@
-//! Who holds shares.
+//! The callers that hold shares.
 
 use http::Extensions;
 use outrider_model::{OrganizationId, Principal, ProjectId, principal::Actor};
 use uuid::Uuid;
 
-/// A caller, as shares count it: an API key, in a project, in an organisation.
+/// A caller as shares count it: an API key in a project of an organization.
 ///
-/// A key that is bound to no project counts with the project that its request names, where that is
-/// known. Elsewhere it counts with the organisation itself, which is then one more project.
+/// A key that is not bound to a project counts with the project that its request names, if that is
+/// known. Otherwise it counts with the organization itself, as one more project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Holder {
-    /// The organisation.
+    /// The organization.
     pub organization: OrganizationId,
-    /// The project; none for the organisation itself.
+    /// The project. `None` for the organization itself.
     pub project: Option<ProjectId>,
     /// The key.
     pub actor: Actor,
 }
 
 impl Holder {
-    /// The caller of a request whose project is not known, unless its key is bound to one.
+    /// The caller of a request whose project is only known if its key is bound to one.
     #[must_use]
     pub fn of(principal: &Principal) -> Self {
         let Principal { organization, project, actor, .. } = principal;
         Self { organization: *organization, project: *project, actor: *actor }
     }
 
-    /// The caller of a request that bears its principal, if it has one. All others are one caller,
-    /// in an organisation of their own.
+    /// The caller of a request with its principal in the extensions. All requests without one count
+    /// as a single caller in a separate organization.
     #[must_use]
     pub fn of_request(extensions: &Extensions) -> Self {
         let nobody =
@@ -35,7 +35,7 @@ impl Holder {
         extensions.get::<Principal>().map_or(nobody, Self::of)
     }
 
-    /// The caller of a request to this project, which the caller has been found to reach.
+    /// The caller of a request to this project. The caller's access has been checked.
     #[must_use]
     pub fn within(principal: &Principal, project: ProjectId) -> Self {
         Self { project: Some(project), ..Self::of(principal) }

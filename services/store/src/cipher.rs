@@ -1,9 +1,8 @@
-//! Secrets at rest: AES-256-GCM under a master key whose id is stored along, bound to the row by
-//! additional data.
+//! Encryption of secrets at rest: AES-256-GCM with a master key.
 //!
-//! A ciphertext is: version (1), length of the key's id, the id, 12 bytes of nonce, the encrypted
-//! bytes, 16 bytes of tag. The additional data are the part before the nonce and the row's name, so
-//! that a ciphertext moved to another row does not open.
+//! A ciphertext is: the version (1), the length of the key's id, the id, 12 bytes of nonce, the
+//! encrypted bytes, and 16 bytes of tag. The additional data are the part before the nonce and the
+//! name of the row, so that a ciphertext that was moved to another row cannot be decrypted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,13 +18,13 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
-/// The id of a key, in bytes.
+/// Maximum length of a key's id, in bytes.
 const KEY_ID_BYTES: usize = 32;
-/// In place of a key that nobody has any more.
+/// Stands for a key that nobody has any more.
 const LOST: &str = "lost";
 
-/// The keys with which secrets are encrypted: the current one, and old ones that still open what
-/// they closed.
+/// The keys that encrypt secrets: the current key, and former keys that still decrypt what they
+/// encrypted.
 #[derive(Clone)]
 pub struct MasterKeys {
     current: String,
@@ -33,44 +32,44 @@ pub struct MasterKeys {
     lost: Arc<HashSet<String>>,
 }
 
-/// Why a text is not a list of master keys. It names ids only.
+/// The reason why a text is not a list of master keys. It names only ids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMasterKeys {
-    /// There is none.
+    /// There is no key.
     #[error("at least one key is required, as id:base64")]
     None,
-    /// An entry has no id, or one with other characters.
+    /// An entry has no id, or one with characters that are not allowed.
     #[error("key {0} needs an id of 1 to 32 letters, digits, '_' or '-', a colon, and the key")]
     Id(usize),
     /// The key is not 32 bytes in base64.
     #[error("key {0} must be the base64 of 32 bytes")]
     Key(String),
-    /// An id stands twice.
+    /// An id is given twice.
     #[error("key {0} is given twice")]
     Twice(String),
-    /// The first is lost, and cannot encrypt.
-    #[error("key {0} stands first and encrypts: it cannot be lost")]
+    /// The first key is given as lost, so it cannot encrypt.
+    #[error("key {0} comes first and encrypts: it cannot be lost")]
     Lost(String),
 }
 
-/// Why a ciphertext was not opened.
+/// The reason why a ciphertext was not decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unopened {
-    /// It is none, or one of a newer version.
+    /// It is not a ciphertext, or one of a newer version.
     #[error("is damaged")]
     Damaged,
-    /// Its key is not here.
+    /// Its key is not configured.
     #[error("needs master key {0}, which is not configured")]
     NoKey(String),
-    /// It was changed, is of another row, or was closed by another key of that id.
+    /// It was changed, belongs to another row, or was encrypted with another key of that id.
     #[error("is damaged, or was encrypted by another master key with the id {0}")]
     Refused(String),
 }
 
 impl MasterKeys {
-    /// From `id:base64`, more after commas: the first is the current key, the others only decrypt.
-    /// `id:lost` is a former key that is lost: what it encrypted cannot be read, and is no reason
-    /// not to start.
+    /// Parses `id:base64` entries, separated by commas. The first is the current key; the others
+    /// only decrypt. `id:lost` is a former key that is lost: what it encrypted cannot be read,
+    /// which is no reason not to start.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterKeys> {
         let (mut keys, mut lost) = (HashMap::new(), HashSet::new());
         let mut current = None;
@@ -102,7 +101,7 @@ impl MasterKeys {
         })
     }
 
-    /// No key, for commands that need none: nothing is encrypted and nothing opens.
+    /// No key, for commands that need none. Encrypts and decrypts nothing.
     #[must_use]
     pub fn none() -> Self {
         Self { current: String::new(), keys: Arc::default(), lost: Arc::default() }
@@ -119,7 +118,7 @@ impl MasterKeys {
         self.lost.contains(id)
     }
 
-    /// Whether a key that is known to be lost encrypted this.
+    /// Whether this was encrypted with a key that is known to be lost.
     pub(crate) fn was_of_lost_key(&self, sealed: &[u8]) -> bool {
         key_id(mark(sealed)).is_some_and(|id| self.is_lost(id))
     }
@@ -129,21 +128,20 @@ impl MasterKeys {
         self.keys.contains_key(id)
     }
 
-    /// What everything begins with that the current key encrypts, and nothing that another one
-    /// does.
+    /// The mark that all ciphertexts of the current key begin with, and no others.
     pub(crate) fn current_mark(&self) -> Vec<u8> {
         let mut mark = vec![VERSION, u8::try_from(self.current.len()).unwrap_or(u8::MAX)];
         mark.extend_from_slice(self.current.as_bytes());
         mark
     }
 
-    /// The text of a new random key with this id, for [`MasterKeys::parse`].
+    /// Generates a random key with this id, as a text for [`MasterKeys::parse`].
     #[must_use]
     pub fn generate_text(id: &str) -> String {
         format!("{id}:{}", STANDARD.encode(rand::rng().random::<[u8; KEY_BYTES]>()))
     }
 
-    /// The id of the key that encrypts.
+    /// The id of the current key.
     #[must_use]
     pub fn current_id(&self) -> &str {
         &self.current
@@ -174,7 +172,7 @@ impl MasterKeys {
         plain.map(|plain| plain.to_vec()).map_err(|_| Unopened::Refused(key_id.to_owned()))
     }
 
-    /// Encrypts the secret of an endpoint for its row.
+    /// Encrypts a secret of an endpoint for its row.
     pub(crate) fn seal_secret(
         &self,
         endpoint: EndpointId,
@@ -184,8 +182,8 @@ impl MasterKeys {
         self.encrypt(&secret_row(endpoint, id), secret.expose())
     }
 
-    /// Decrypts the secret of an endpoint: an error when it is damaged, of another row, or of a key
-    /// that is not there.
+    /// Decrypts a secret of an endpoint. Fails if it is damaged, belongs to another row, or needs a
+    /// key that is not configured.
     pub(crate) fn open_secret(
         &self,
         endpoint: EndpointId,
@@ -199,18 +197,18 @@ impl MasterKeys {
             .map_err(|_| unreadable(endpoint, "signing secret", &Unopened::Damaged))
     }
 
-    /// Encrypts the values of an endpoint that are used as secrets for its row.
+    /// Encrypts for its row the values of an endpoint that are used as secrets.
     pub(crate) fn seal_values(&self, endpoint: EndpointId, values: &[u8]) -> Result<Vec<u8>> {
         self.encrypt(&values_row(endpoint), values)
     }
 
-    /// Decrypts them, as [`MasterKeys::open_secret`] does.
+    /// Decrypts the values of an endpoint. Fails like [`MasterKeys::open_secret`].
     pub(crate) fn open_values(&self, endpoint: EndpointId, sealed: &[u8]) -> Result<Vec<u8>> {
         self.decrypt(&values_row(endpoint), sealed)
             .map_err(|why| unreadable(endpoint, "values", &why))
     }
 
-    /// Whether the secret of an endpoint opens, or why not.
+    /// Checks that a secret of an endpoint can be decrypted.
     pub(crate) fn try_secret(
         &self,
         endpoint: EndpointId,
@@ -220,19 +218,19 @@ impl MasterKeys {
         self.decrypt(&secret_row(endpoint, id), sealed).map(drop)
     }
 
-    /// Whether the values of an endpoint open, or why not.
+    /// Checks that the values of an endpoint can be decrypted.
     pub(crate) fn try_values(&self, endpoint: EndpointId, sealed: &[u8]) -> Result<(), Unopened> {
         self.decrypt(&values_row(endpoint), sealed).map(drop)
     }
 }
 
-/// Callers may ask for what is unreadable as often as they like.
+/// Limits the log, because callers may ask for unreadable values as often as they like.
 static UNREADABLE: Seldom = Seldom::new();
 
-/// What a caller is told, while the log names an endpoint and the key, once a minute.
+/// The error for a caller. The log names an endpoint and the key, at most once a minute.
 fn unreadable(endpoint: EndpointId, what: &'static str, why: &Unopened) -> Error {
     if let Some(times) = UNREADABLE.happened() {
-        tracing::error!(%endpoint, %why, times, "what is stored of an endpoint cannot be decrypted: its {what}");
+        tracing::error!(%endpoint, %why, times, "the {what} of an endpoint cannot be decrypted");
     }
     Error::internal(match why {
         Unopened::NoKey(_) => "a stored secret needs a master key that is not configured",
@@ -240,14 +238,14 @@ fn unreadable(endpoint: EndpointId, what: &'static str, why: &Unopened) -> Error
     })
 }
 
-/// What a ciphertext has before its nonce, which names its key; of what is none, all that there may
-/// be of it.
+/// The mark of a ciphertext: the part before its nonce, which names its key. For other bytes, as
+/// much of it as there is.
 pub(crate) fn mark(sealed: &[u8]) -> &[u8] {
     let length = sealed.get(1).map_or(0, |length| usize::from(*length));
     sealed.get(..2 + length).unwrap_or(sealed)
 }
 
-/// The id of the key that such a mark names; none when it is of no version that is known here.
+/// The id of the key that a mark names. None for an unknown version.
 pub(crate) fn key_id(mark: &[u8]) -> Option<&str> {
     match mark {
         [VERSION, length, id @ ..] if id.len() == usize::from(*length) => {
@@ -278,11 +276,11 @@ fn values_row(endpoint: EndpointId) -> Vec<u8> {
 
 /// The parts of a ciphertext.
 struct Parts<'a> {
-    /// All before the nonce.
+    /// Everything before the nonce.
     mark: &'a [u8],
     key_id: &'a str,
     nonce: [u8; NONCE_LEN],
-    /// With the tag.
+    /// Ends with the tag.
     body: &'a [u8],
 }
 

@@ -1,77 +1,55 @@
-//! Storage on sea-orm: PostgreSQL and SQLite. Configuration with its change feed and directory, and
-//! the ledger: events, deliveries, attempts.
+//! Storage on PostgreSQL and SQLite, by sea-orm and sqlx. All SQL of Outrider is here.
 //!
-//! All SQL is here and nowhere else. It speaks the model, never wire types; every call on behalf of
-//! a caller takes the principal. It must never let a row of one project be seen by a principal of
-//! another.
+//! The store has three parts: the `connection` to the database, the `configuration` with its change
+//! feed and directory, and the `history` of events, deliveries and attempts, which the `ledger`
+//! writes. It speaks the model, never wire types. Every call on behalf of a caller takes the
+//! principal.
+//!
+//! It must never let a principal of one project see a row of another. It must never report a write
+//! as done before its commit.
 
-mod api_keys;
-mod audit;
-mod bootstrap;
-mod changes;
 mod cipher;
-mod clock;
-mod commit_log;
-mod connect;
-mod directory;
-mod endpoint_secrets;
-mod endpoints;
-mod entity;
-mod error;
-mod event_types;
-mod failure;
-mod hosts;
+mod configuration;
+mod connection;
+mod days;
+mod history;
 mod ledger;
-mod lists;
-mod master_key_check;
-mod measure;
-mod options;
-mod organizations;
-mod patience;
-mod pooler;
-mod probes;
-mod projects;
-mod queries;
-mod questions;
-mod requests;
-mod retention;
-mod schema;
-mod sealing;
-mod session;
-mod sessions;
-mod subscriptions;
-mod target;
-mod transaction;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-#[cfg(test)]
-mod tests;
 
-pub use api_keys::{ApiKeyChange, NewApiKey};
-pub use audit::{
-    AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit,
-};
-pub use bootstrap::{Bootstrapped, First, NewInstallation};
-pub use changes::{Change, ChangeAction, ChangeKind};
 pub use cipher::{InvalidMasterKeys, MasterKeys};
-pub use clock::Clock;
-pub use commit_log::{LogEntry, LogKind, LogPage, LogPlace};
-pub use connect::{Backend, Store, check_url};
-pub use directory::{Directory, DirectoryOptions, EndpointEntry};
-pub use endpoints::{EndpointChange, NewEndpoint};
-pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
-pub use failure::{Failure, FailureKind};
+pub use configuration::{
+    api_keys::{ApiKeyChange, NewApiKey},
+    bootstrap::{Bootstrapped, First, NewInstallation},
+    changes::{Change, ChangeAction, ChangeKind},
+    directory::{Directory, DirectoryOptions, EndpointEntry},
+    endpoints::{EndpointChange, NewEndpoint},
+    event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType},
+    projects::{NewProject, ProjectChange},
+    sealing::Sealed,
+    subscriptions::{NewSubscription, SubscriptionChange},
+};
+pub use connection::{
+    backend::{Backend, check_url},
+    clock::Clock,
+    failure::{Failure, FailureKind},
+    options::StoreOptions,
+    probes::Work,
+    schema::MigrationState,
+    store::Store,
+    target::masked as masked_url,
+};
+pub use history::{
+    audit::{
+        AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit,
+    },
+    commit_log::{LogEntry, LogKind, LogPage, LogPlace},
+    ledger::open_with as open_ledger,
+    queries::{AttemptFilter, DeliveryFilter, EventFilter},
+    retention::{Dropped, Erased, Gone, Progress, Step},
+};
 pub use ledger::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-    LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey, open_with as open_ledger,
+    LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey,
 };
-pub use options::StoreOptions;
-pub use probes::Work;
-pub use projects::{NewProject, ProjectChange};
-pub use queries::{AttemptFilter, DeliveryFilter, Erased, EventFilter};
-pub use retention::{Dropped, Gone, Progress, Step};
-pub use schema::MigrationState;
-pub use sealing::Sealed;
-pub use subscriptions::{NewSubscription, SubscriptionChange};
-pub use target::masked as masked_url;

@@ -280,10 +280,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(parent in "\\PC{0,70}", tail in "[0-9a-f-]{40,60}", state in "\\PC{0,40}|[a=, \\t]{0,12}") {
+        fn nothing_panics(parent in "\\PC{0,70}", tail in "[0-9a-f-]{40,60}",
+            state in "\\PC{0,40}|[a=, \\t]{0,12}") {
             for text in [parent, format!("00-{tail}")] {
                 if let Some(context) = TraceContext::parse(&text, &state) {
-                    prop_assert_eq!(TraceContext::parse(&context.traceparent(), context.tracestate()), Some(context));
+                    prop_assert_eq!(TraceContext::parse(&context.traceparent(),
+                        context.tracestate()), Some(context));
                 }
             }
         }

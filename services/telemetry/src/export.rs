@@ -120,7 +120,8 @@ impl<E: SpanExporter> Export<E> {
             .with_label_values(&[if failed.is_none() { "exported" } else { "failed" }])
             .inc_by(count);
         if let Some(why) = failed.as_ref().filter(|_| !self.failing) {
-            tracing::warn!(%why, "spans cannot be exported; they are dropped until the collector answers");
+            tracing::warn!(%why, "spans cannot be exported; they are dropped until the collector \
+                answers");
         } else if failed.is_none() && self.failing {
             tracing::info!("spans are exported again");
         }

@@ -90,7 +90,8 @@ impl Hop {
     }
 
     fn open(kind: Kind, name: &str, parent: Option<&TraceContext>) -> Self {
-        let span = tracing::info_span!(target: TARGET, parent: None, "hop", otel.name = name, otel.kind = kind.name());
+        let span = tracing::info_span!(target: TARGET, parent: None, "hop", otel.name = name,
+            otel.kind = kind.name());
         if let Some(parent) = parent {
             // Fails only for a span that has begun, or when a filter took it: then it has no
             // context either.

@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(cpu_seconds(stat), Some(3.0));
         assert_eq!(
             max_fds(
-                "Limit  Soft Limit\nMax open files            1024                 524288               files\n"
+                "Limit  Soft Limit\nMax open files            1024                 \
+                    524288               files\n"
             ),
             Some(1024)
         );

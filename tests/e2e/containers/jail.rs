@@ -35,6 +35,10 @@ impl Jail {
     pub fn new(variables: BTreeMap<String, String>) -> Result<Option<Self>> {
         let allowed = Command::new("unshare").args(["--mount", "true"]).output()?.status.success();
         if !allowed {
+            anyhow::ensure!(
+                std::env::var_os("CI").is_none(),
+                "only root can make the file system of a container"
+            );
             eprintln!("SKIPPED: only root can make the file system of a container");
             return Ok(None);
         }

@@ -15,7 +15,8 @@ use crate::scenario::Scenario;
 cases! {
     sqlite_disk_full: sqlite(), async |trial| of_sqlite(trial).await;
     sqlite_disk_read_only: sqlite(), async |trial| read_only(trial).await;
-    postgres_disk_of_postgres_full: single().own(Own::Postgres), async |trial| of_postgres(trial).await;
+    postgres_disk_of_postgres_full: single().own(Own::Postgres),
+        async |trial| of_postgres(trial).await;
     mesh_disk_of_redis_full: mesh().own(Own::PersistentRedis), async |trial| of_redis(trial).await;
 }
 

@@ -37,9 +37,11 @@ impl Fronts {
     pub fn configuration(&self) -> Value {
         let url = |role: &str| self.of(role).url();
         json!({
-            "gateway": {"ingest_url": url("ingest"), "dispatch_url": url("dispatch"), "admin_url": url("admin")},
+            "gateway": {"ingest_url": url("ingest"), "dispatch_url": url("dispatch"),
+                "admin_url": url("admin")},
             "ingest": {"dispatch_url": url("dispatch")},
-            "worker": {"dispatch_url": url("dispatch"), "egress_address": self.of("egress").address()},
+            "worker": {"dispatch_url": url("dispatch"),
+                "egress_address": self.of("egress").address()},
         })
     }
 

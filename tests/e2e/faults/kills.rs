@@ -26,11 +26,14 @@ cases! {
     mesh_killed_worker: mesh(), async |trial| again_and_again(trial, &["worker"]).await;
     mesh_killed_dispatch: mesh(), async |trial| again_and_again(trial, &["dispatch"]).await;
     mesh_killed_egress: mesh(), async |trial| again_and_again(trial, &["egress"]).await;
-    mesh_killed_outer_roles: mesh(), async |trial| again_and_again(trial, &["gateway", "ingest", "admin"]).await;
+    mesh_killed_outer_roles: mesh(), async |trial| again_and_again(trial, &["gateway", "ingest",
+        "admin"]).await;
     mesh_killed_any_role: mesh(), async |trial| {
-        again_and_again(trial, &["gateway", "ingest", "admin", "dispatch", "worker", "egress"]).await
+        again_and_again(trial, &["gateway", "ingest", "admin", "dispatch", "worker",
+            "egress"]).await
     };
-    mesh_killed_any_of_two: mesh().doubled(), async |trial| again_and_again(trial, &EVERY_TWO).await;
+    mesh_killed_any_of_two: mesh().doubled(), async |trial| again_and_again(trial,
+        &EVERY_TWO).await;
     // A lease and a look for those that ran out: about a minute.
     mesh_killed_worker_with_the_settings_of_the_product: mesh().with_defaults(), async |trial| {
         trial.may_double();

@@ -31,7 +31,8 @@ cases! {
 fn overloaded() -> Setting {
     let few = json!({
         "gateway": {"max_buffered_bytes": 32 << 20},
-        "dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 32, "accept_queue_bytes": 16 << 20},
+        "dispatch": {"accept_lanes": 1, "accept_batch": 2, "accept_queue": 32,
+            "accept_queue_bytes": 16 << 20},
     });
     let pace =
         Pace { callers: CALLERS, pause: Duration::from_millis(1), filler: BODY, keyed: true };

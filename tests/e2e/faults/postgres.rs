@@ -25,13 +25,20 @@ cases! {
     mesh_postgres_killed: mesh().own(Own::Postgres), async |trial| killed(trial).await;
     postgres_postgres_killed: single().own(Own::Postgres), async |trial| killed(trial).await;
     mesh_postgres_read_only: mesh().own(Own::Postgres), async |trial| read_only(trial).await;
-    postgres_postgres_without_connections: single().own(Own::SmallPostgres), async |trial| without_connections(trial).await;
-    mesh_postgres_frozen: mesh().own(Own::Postgres).with(impatient()), async |trial| frozen(trial).await;
-    mesh_postgres_vanishes: mesh().own(Own::Distant).with(few_connections()), async |trial| vanishes(trial).await;
-    mesh_postgres_fails_over: mesh().own(Own::Distant).with(impatient()), async |trial| fails_over(trial).await;
-    mesh_postgres_fails_over_by_hosts: mesh().own(Own::PostgresPair).with(impatient()), async |trial| fails_over_by_hosts(trial).await;
-    postgres_postgres_fails_over_by_hosts: single().own(Own::PostgresPair).with(impatient()), async |trial| fails_over_by_hosts(trial).await;
-    postgres_postgres_vanishes_by_tls: single().own(Own::DistantByTls).with(few_connections()), async |trial| vanishes(trial).await;
+    postgres_postgres_without_connections: single().own(Own::SmallPostgres),
+        async |trial| without_connections(trial).await;
+    mesh_postgres_frozen: mesh().own(Own::Postgres).with(impatient()),
+        async |trial| frozen(trial).await;
+    mesh_postgres_vanishes: mesh().own(Own::Distant).with(few_connections()),
+        async |trial| vanishes(trial).await;
+    mesh_postgres_fails_over: mesh().own(Own::Distant).with(impatient()),
+        async |trial| fails_over(trial).await;
+    mesh_postgres_fails_over_by_hosts: mesh().own(Own::PostgresPair).with(impatient()),
+        async |trial| fails_over_by_hosts(trial).await;
+    postgres_postgres_fails_over_by_hosts: single().own(Own::PostgresPair).with(impatient()),
+        async |trial| fails_over_by_hosts(trial).await;
+    postgres_postgres_vanishes_by_tls: single().own(Own::DistantByTls).with(few_connections()),
+        async |trial| vanishes(trial).await;
 }
 
 /// Ends at once, as by an immediate shutdown, and comes back, twice. What is in flight is reported
@@ -120,7 +127,8 @@ fn impatient() -> Value {
 
 /// The same, with so few connections that none may be lost.
 fn few_connections() -> Value {
-    json!({"database": {"acquire_timeout": "2s", "statement_timeout": "1s", "max_connections": 4, "ledger_connections": 4}})
+    json!({"database": {"acquire_timeout": "2s", "statement_timeout": "1s", "max_connections": 4,
+        "ledger_connections": 4}})
 }
 
 /// All of it stands still for longer than anybody waits for it; nobody's connection breaks.

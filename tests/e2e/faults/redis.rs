@@ -25,7 +25,8 @@ cases! {
     mesh_redis_frozen: mesh(), async |trial| frozen(trial).await;
     mesh_redis_vanishes: mesh().own(Own::Distant), async |trial| vanishes(trial).await;
     postgres_redis_vanishes: single().own(Own::Distant), async |trial| vanishes(trial).await;
-    mesh_redis_replaced_by_a_stale_copy: mesh().own(Own::PersistentRedis), async |trial| stale(trial).await;
+    mesh_redis_replaced_by_a_stale_copy: mesh().own(Own::PersistentRedis),
+        async |trial| stale(trial).await;
 }
 
 /// Killed, and started again: empty, or with what its append-only file holds.

@@ -89,19 +89,24 @@ fn invented() -> String {
 
 /// Large bodies, without a key, with one that is none, and with invented ones.
 pub async fn bodies(foe: Foe) -> Result<()> {
-    foe.callers(foe.of(8, 1), foe.of(Duration::from_millis(10), Duration::from_millis(200)), |foe, number| async move {
-        let authorization = match number % 3 {
-            0 => String::new(),
-            1 => "Authorization: Bearer nonsense\r\n".to_owned(),
-            _ => format!("Authorization: Bearer {}\r\n", invented()),
-        };
-        let head = format!(
-            "POST /v1/projects/x/events:batch HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{authorization}\
+    foe.callers(
+        foe.of(8, 1),
+        foe.of(Duration::from_millis(10), Duration::from_millis(200)),
+        |foe, number| async move {
+            let authorization = match number % 3 {
+                0 => String::new(),
+                1 => "Authorization: Bearer nonsense\r\n".to_owned(),
+                _ => format!("Authorization: Bearer {}\r\n", invented()),
+            };
+            let head = format!(
+                "POST /v1/projects/x/events:batch HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+                {authorization}\
              Content-Type: application/json\r\nContent-Length: 5800000\r\n\r\n"
-        );
-        let body = std::iter::repeat_n(vec![b'{'; 58_000], 100);
-        exchange(&foe.address(), std::iter::once(head.into_bytes()).chain(body)).await.map(drop)
-    })
+            );
+            let body = std::iter::repeat_n(vec![b'{'; 58_000], 100);
+            exchange(&foe.address(), std::iter::once(head.into_bytes()).chain(body)).await.map(drop)
+        },
+    )
     .await
 }
 

@@ -110,7 +110,8 @@ async fn drip(foe: &Foe, head: &str, bytes: &'static [u8], pause: Duration) -> R
 pub async fn dripping_uploads(foe: Foe) -> Result<()> {
     const LINE: &str = "{\"event_type\": \"attack\", \"data\": 1}\n";
     let head = format!(
-        "POST {}/events:batch HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nContent-Type: application/x-ndjson\r\n\
+        "POST {}/events:batch HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nContent-Type: \
+            application/x-ndjson\r\n\
          Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{LINE}\r\n",
         project(&foe).await?,
         foe.tenant.token,
@@ -130,7 +131,8 @@ pub async fn dripping_uploads(foe: Foe) -> Result<()> {
 /// Bodies that come a byte at a time, with a good key.
 pub async fn dripping_bodies(foe: Foe) -> Result<()> {
     let head = format!(
-        "POST {}/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+        "POST {}/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nContent-Type: \
+            application/json\r\n\
          Content-Length: 900000\r\n\r\n",
         project(&foe).await?,
         foe.tenant.token
@@ -151,7 +153,8 @@ pub async fn unread_answers(foe: Foe) -> Result<()> {
     let project = project(&foe).await?;
     foe.tenant.publish(&project, foe.of(500, 100), 1_000).await?;
     let request = format!(
-        "GET {project}/deliveries?page_size=500 HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n\r\n",
+        "GET {project}/deliveries?page_size=500 HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n\
+            \r\n",
         foe.tenant.token
     );
     foe.at_once(foe.of(100, 10), move |foe, _| {

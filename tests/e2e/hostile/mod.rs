@@ -64,7 +64,8 @@ macro_rules! on_shapes {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn everything_at_once() {
-                run_with_shares(SHARES, async || everything(Shape::$shape, Plan::part()).await).await;
+                run_with_shares(SHARES, async || everything(Shape::$shape,
+                    Plan::part()).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

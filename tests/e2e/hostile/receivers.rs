@@ -110,7 +110,8 @@ pub async fn early(foe: Foe) -> Result<()> {
         &[Act::Send(OK), Act::Close],
         &[
             Act::Send(
-                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: \
+                    0\r\n\r\n",
             ),
             Act::Hang,
         ],

@@ -65,7 +65,8 @@ pub async fn batches(foe: Foe) -> Result<()> {
     const EMPTY: usize = 1_900_000;
     let path = format!("{}/events:batch", answering(&foe, 1).await?);
     let empty: bytes::Bytes = format!("{{\"events\":[{}]}}", vec!["{}"; EMPTY].join(",")).into();
-    let full = json!({"events": (0..foe.of(1_000, 100)).map(|_| json!({"event_type": "nobody", "data": "x".repeat(4_000)})).collect::<Vec<_>>()});
+    let full = json!({"events": (0..foe.of(1_000, 100)).map(|_| json!({"event_type": "nobody",
+        "data": "x".repeat(4_000)})).collect::<Vec<_>>()});
     let full: bytes::Bytes = full.to_string().into();
     foe.callers(foe.of(2, 1), foe.of(millis(300), millis(4_000)), move |foe, number| {
         let (path, body) =
@@ -79,7 +80,8 @@ pub async fn batches(foe: Foe) -> Result<()> {
 pub async fn idempotency_keys(foe: Foe) -> Result<()> {
     let path = format!("{}/events", answering(&foe, 1).await?);
     foe.callers(foe.of(4, 1), foe.of(millis(10), millis(50)), move |foe, number| {
-        let body = json!({"event_type": EVENT_TYPE, "idempotency_key": format!("k{}", number % 50), "data": number % 70});
+        let body = json!({"event_type": EVENT_TYPE, "idempotency_key": format!("k{}",
+            number % 50), "data": number % 70});
         let path = path.clone();
         async move { call(&foe, Method::POST, &path, body.to_string()).await.map(drop) }
     })
@@ -89,7 +91,8 @@ pub async fn idempotency_keys(foe: Foe) -> Result<()> {
 /// The largest pages of every list.
 pub async fn lists(foe: Foe) -> Result<()> {
     let project = answering(&foe, 1).await?;
-    let events = json!({"events": (0..500).map(|number| json!({"event_type": EVENT_TYPE, "data": number})).collect::<Vec<_>>()});
+    let events = json!({"events": (0..500).map(|number| json!({"event_type": EVENT_TYPE,
+        "data": number})).collect::<Vec<_>>()});
     for _ in 0..foe.of(4, 1) {
         call(&foe, Method::POST, &format!("{project}/events:batch"), events.to_string()).await?;
     }
@@ -152,7 +155,8 @@ pub async fn schemas(foe: Foe) -> Result<()> {
     let project = answering(&foe, 1).await?;
     let validate = json!({"schema_validation": "SCHEMA_VALIDATION_REJECT"}).to_string();
     call(&foe, Method::PATCH, &project, validate).await?.success()?;
-    let schema = json!({"event_type": EVENT_TYPE, "schema": {"uniqueItems": true, "items": {"uniqueItems": true}}});
+    let schema = json!({"event_type": EVENT_TYPE, "schema": {"uniqueItems": true,
+        "items": {"uniqueItems": true}}});
     call(&foe, Method::POST, &format!("{project}/event-types"), schema.to_string())
         .await?
         .success()?;

@@ -285,7 +285,8 @@ impl Run {
             let idle = idle.map(|idle| format!(", idle {}", idle >> 20)).unwrap_or_default();
             writeln!(
                 text,
-                "   {:<9} memory {} MiB before, {} highest, {} after{idle}; CPU {:.2} {:.2} {:.2} s, {} per healthy event",
+                "   {:<9} memory {} MiB before, {} highest, {} after{idle}; CPU {:.2} {:.2} {:.2} \
+                    s, {} per healthy event",
                 of.process,
                 before.last >> 20,
                 of.highest >> 20,

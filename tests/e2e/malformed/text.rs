@@ -244,7 +244,8 @@ pub fn rest(dice: &mut Dice, target: &Target) -> Sent {
         "",
     ]);
     let head = format!(
-        "{method} {path}{query} HTTP/1.1\r\nHost: t\r\n{CLOSE}{}{odd}Content-Type: {media_type}\r\n",
+        "{method} {path}{query} HTTP/1.1\r\nHost: t\r\n{CLOSE}{}{odd}Content-Type: \
+            {media_type}\r\n",
         target.authorization()
     );
     let body = bodies::json(dice);
@@ -256,7 +257,8 @@ pub fn lines(dice: &mut Dice, target: &Target) -> Sent {
     let project = if dice.below(5) == 0 { "prj_x".to_owned() } else { target.project.clone() };
     let (query, odd) = (query(dice), odd_headers(dice));
     let head = format!(
-        "POST /v1/projects/{project}/events:batch{query} HTTP/1.1\r\nHost: t\r\n{CLOSE}{}{odd}Content-Type: application/x-ndjson\r\n",
+        "POST /v1/projects/{project}/events:batch{query} HTTP/1.1\r\nHost: t\r\n\
+            {CLOSE}{}{odd}Content-Type: application/x-ndjson\r\n",
         target.authorization()
     );
     let lines: Vec<Vec<u8>> = (0..=dice.below(4)).map(|_| bodies::json(dice)).collect();
@@ -293,7 +295,8 @@ pub fn events(dice: &mut Dice, target: &Target) -> Sent {
     let odd = odd_headers(dice);
     let number = dice.below(50);
     let head = format!(
-        "GET /v1/projects/{project}/{noun}{wrong}&n{number}=1 HTTP/1.1\r\nHost: t\r\n{CLOSE}{}{last}{accept}{odd}\r\n",
+        "GET /v1/projects/{project}/{noun}{wrong}&n{number}=1 HTTP/1.1\r\nHost: t\r\n\
+            {CLOSE}{}{last}{accept}{odd}\r\n",
         target.authorization()
     );
     Sent { bytes: head.into_bytes(), gone: dice.below(20) == 0 }
@@ -324,7 +327,8 @@ pub fn operations(dice: &mut Dice, target: &Target) -> Sent {
 pub fn raw(dice: &mut Dice, target: &Target) -> Sent {
     let authorization = target.authorization();
     let good = format!(
-        "POST /v1/projects/{}/events HTTP/1.1\r\nHost: t\r\n{CLOSE}{authorization}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",
+        "POST /v1/projects/{}/events HTTP/1.1\r\nHost: t\r\n{CLOSE}{authorization}Content-Type: \
+            application/json\r\nContent-Length: 2\r\n\r\n{{}}",
         target.project
     );
     let field = |field: &str| {

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{findings::Findings, scenario::Scenario};
 
-scenarios!(malformed_grpc_is_told_what_is_wrong);
+scenarios! {
+    by_process: [
+        malformed_grpc_is_told_what_is_wrong,
+    ],
+}
 
 const PUBLISH: &str = "/outrider.ingest.v1.IngestService/PublishEvent";
 const STREAM: &str = "/outrider.ingest.v1.IngestService/StreamEvents";
@@ -130,7 +134,8 @@ async fn by_web(scenario: &Scenario, path: &str, body: &[u8], told: Told) -> Res
         ("application/grpc-web-text", format!("{text}=???").into_bytes(), MALFORMED),
     ] {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: {media_type}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+                Content-Type: {media_type}\r\n\
              Content-Length: {}\r\n\r\n",
             scenario.token,
             body.len()

@@ -20,7 +20,8 @@ const RESERVED: usize = 10;
 async fn publish(socket: &mut TcpStream, caller: &Caller) -> Option<u16> {
     let body = r#"{"event_type": "shares.tested", "data": 1}"#;
     let request = format!(
-        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
+            application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         caller.path("events"),
         caller.token,

@@ -37,7 +37,8 @@ async fn stream(caller: &Caller) -> Opened<Connection> {
 async fn upload(caller: &Caller) -> Opened<TcpStream> {
     let line = "{\"event_type\": \"a\", \"data\": 1}\n";
     let request = format!(
-        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/x-ndjson\r\n\
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
+            application/x-ndjson\r\n\
          Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{line}\r\n",
         caller.path("events:batch"),
         caller.token,
@@ -71,7 +72,8 @@ async fn divided<T>(
     open: impl AsyncFn(&Caller) -> Opened<T>,
 ) -> Result<()> {
     let settings = json!({
-        "gateway": {"max_uploads": ALL}, "ingest": {"max_streams": ALL}, "dispatch": {"max_tails": ALL},
+        "gateway": {"max_uploads": ALL}, "ingest": {"max_streams": ALL},
+            "dispatch": {"max_tails": ALL},
     });
     let outrider = start(shape, settings)?;
     let outcome = in_turn(&outrider, resource, open).await;

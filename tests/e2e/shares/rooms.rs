@@ -22,7 +22,8 @@ const MIB: usize = 1024 * 1024;
 /// A request whose body lacks its last byte.
 async fn unfinished(caller: &Caller, bytes: usize) -> Result<TcpStream> {
     let head = format!(
-        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
+            application/json\r\nContent-Length: {}\r\n\r\n",
         caller.path("events"),
         caller.token,
         bytes + 1

@@ -27,7 +27,8 @@ async fn logs_hold_ids_and_no_secrets() -> Result<()> {
         scenario.rest.with_header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01"))?;
     let rest = rest.with_header("x-request-id", "request-of-the-log-test")?;
     let event = json!({
-        "event_type": "a", "data": {"text": "marker-of-payload"}, "headers": {"x-h": "marker-of-event-header"},
+        "event_type": "a", "data": {"text": "marker-of-payload"},
+            "headers": {"x-h": "marker-of-event-header"},
         "metadata": {"note": "marker-of-metadata"},
     });
     let event = text(&rest.post(&scenario.path("events"), &event).await?, "event_id")?;
@@ -82,15 +83,28 @@ async fn logs_hold_ids_and_no_secrets_over_six_processes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_request_line_of_grpc_has_the_status_of_the_role() {
     run_with_shares(1, async || {
-        let outrider = start(Shape::Sqlite, json!({"log": {"format": "json", "level": "info,outrider_gateway=debug"}}))?;
+        let outrider = start(
+            Shape::Sqlite,
+            json!({"log": {"format": "json", "level": "info,outrider_gateway=debug"}}),
+        )?;
         let scenario = Scenario::new(&outrider).await?;
-        let request = outrider_proto::dispatch::GetEventRequest { project_id: scenario.project.clone(), event_id: "nonsense".into() };
-        ensure!(scenario.grpc().await?.events().get_event(request).await.is_err(), "nonsense is no id");
-        let health = json!({"route": "/outrider.dispatch.v1.EventService/GetEvent", "protocol": "grpc", "grpc_status": "INVALID_ARGUMENT"});
+        let request = outrider_proto::dispatch::GetEventRequest {
+            project_id: scenario.project.clone(),
+            event_id: "nonsense".into(),
+        };
+        ensure!(
+            scenario.grpc().await?.events().get_event(request).await.is_err(),
+            "nonsense is no id"
+        );
+        let health = json!({"route": "/outrider.dispatch.v1.EventService/GetEvent",
+            "protocol": "grpc", "grpc_status": "INVALID_ARGUMENT"});
         wait_until("the line is written", BOUND, async || {
             let lines = lines(&outrider.logs(usize::MAX));
             let expected = health.as_object()?;
-            lines.iter().any(|line| expected.iter().all(|(name, value)| &line[name] == value)).then_some(())
+            lines
+                .iter()
+                .any(|line| expected.iter().all(|(name, value)| &line[name] == value))
+                .then_some(())
         })
         .await
     })

@@ -137,7 +137,8 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
 async fn every_metric_is_shown_and_moves(shape: Shape) -> Result<()> {
     let collector = Collector::start().await?;
     let more = json!({
-        "dispatch": {"measure_period": "200ms", "sweep_period": "200ms", "audit_period": "200ms", "audit_grace": "1s"},
+        "dispatch": {"measure_period": "200ms", "sweep_period": "200ms", "audit_period": "200ms",
+            "audit_grace": "1s"},
         "egress": {"dns_timeout": "1s"},
         "telemetry": {"otlp_endpoint": collector.url(), "export_period": "100ms"},
     });

@@ -113,7 +113,8 @@ fn told(
 async fn an_event_is_one_tree(shape: Shape) -> Result<()> {
     let collector = Collector::start().await?;
     let more = json!({"telemetry": {
-        "otlp_endpoint": collector.url(), "export_period": "100ms", "resource_attributes": ["deployment.environment.name=tests"],
+        "otlp_endpoint": collector.url(), "export_period": "100ms",
+            "resource_attributes": ["deployment.environment.name=tests"],
     }});
     let outrider = start(shape, more)?;
     let scenario = Scenario::new(&outrider).await?;
@@ -220,22 +221,30 @@ async fn told_by(scenario: &Scenario, traceparent: Option<&str>) -> Result<(Stri
 async fn what_is_not_sampled_is_not_exported_but_handed_on() {
     run_with_shares(1, async || {
         let collector = Collector::start().await?;
-        let telemetry = json!({"otlp_endpoint": collector.url(), "export_period": "100ms", "sample_ratio": 0.0});
+        let telemetry = json!({"otlp_endpoint": collector.url(), "export_period": "100ms",
+            "sample_ratio": 0.0});
         let outrider = start(Shape::Sqlite, json!({"telemetry": telemetry}))?;
         let scenario = Scenario::new(&outrider).await?;
         scenario.target("/x", &["*"], json!({})).await?;
         let nothing = (String::new(), String::new());
         ensure!(told_by(&scenario, None).await? == nothing, "a trace that nobody wants was begun");
         let unsampled = format!("00-{}-{CLIENT_SPAN}-00", "6".repeat(32));
-        ensure!(told_by(&scenario, Some(&unsampled)).await? == (unsampled, "a=b".into()), "it was not handed on");
+        ensure!(
+            told_by(&scenario, Some(&unsampled)).await? == (unsampled, "a=b".into()),
+            "it was not handed on"
+        );
         ensure!(told_by(&scenario, Some("nonsense")).await? == nothing, "nonsense was handed on");
         // The client's wish is followed. When its spans are here, those of the others would be,
         // too.
         let trace = "7".repeat(32);
         let (told, _) = told_by(&scenario, Some(&format!("00-{trace}-{CLIENT_SPAN}-01"))).await?;
         ensure!(told.starts_with(&format!("00-{trace}-")), "{told}");
-        wait_until("its spans arrive", BOUND, async || (of_trace(&collector, &trace).len() >= 5).then_some(())).await?;
-        let others: Vec<String> = collector.spans().iter().map(Arrived::trace).filter(|of| *of != trace).collect();
+        wait_until("its spans arrive", BOUND, async || {
+            (of_trace(&collector, &trace).len() >= 5).then_some(())
+        })
+        .await?;
+        let others: Vec<String> =
+            collector.spans().iter().map(Arrived::trace).filter(|of| *of != trace).collect();
         ensure!(others.is_empty(), "spans of {others:?} were exported");
         Ok(())
     })

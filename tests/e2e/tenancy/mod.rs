@@ -328,7 +328,8 @@ macro_rules! on_every_shape {
         $(mod $module {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn tenants_are_apart() {
-                super::run_with_shares(1, async || super::tenants_are_apart(outrider_tests::Shape::$shape).await).await;
+                super::run_with_shares(1,
+                    async || super::tenants_are_apart(outrider_tests::Shape::$shape).await).await;
             }
         })+
     };

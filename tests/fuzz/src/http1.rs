@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn requests_are_read_one_after_the_other() {
-        let text = b"\r\nPOST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhiPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+        let text = b"\r\nPOST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhiPOST /b HTTP/1.1\r\n\
+            Transfer-Encoding: chunked\r\n\r\n\
                      2;x\r\nhi\r\n1\r\n!\r\n0\r\nT: u\r\n\r\nGET /c HTTP/1.1\r\nA:  b \r\n\r\n";
         let read = requests(text).unwrap();
         let short: Vec<_> =

@@ -9,7 +9,8 @@ use outrider_gateway::{Backends, Gateway, Options, fuzzed::Connections};
 use outrider_model::{Error, HashedToken, OrganizationId, Principal, Timestamp};
 use outrider_proto::{DESCRIPTORS, admin, dispatch, ingest};
 use outrider_rpc::{
-    Authenticate, Bounded, Wire, methods, server::Backend, to_status, wire::request_error,
+    Authenticate, Bounded, RequestErrors, methods, request_errors::request_error, server::Backend,
+    to_status,
 };
 use prost::{DecodeError, Message};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
@@ -42,48 +43,90 @@ macro_rules! methods {
 }
 
 methods! {
-    unary "/outrider.admin.v1.ApiKeyService/CreateApiKey" admin::CreateApiKeyRequest => admin::CreateApiKeyResponse;
-    unary "/outrider.admin.v1.ApiKeyService/GetApiKey" admin::GetApiKeyRequest => admin::GetApiKeyResponse;
-    unary "/outrider.admin.v1.ApiKeyService/ListApiKeys" admin::ListApiKeysRequest => admin::ListApiKeysResponse;
-    unary "/outrider.admin.v1.ApiKeyService/UpdateApiKey" admin::UpdateApiKeyRequest => admin::UpdateApiKeyResponse;
-    unary "/outrider.admin.v1.ApiKeyService/DeleteApiKey" admin::DeleteApiKeyRequest => admin::DeleteApiKeyResponse;
-    unary "/outrider.admin.v1.EndpointService/CreateEndpoint" admin::CreateEndpointRequest => admin::CreateEndpointResponse;
-    unary "/outrider.admin.v1.EndpointService/GetEndpoint" admin::GetEndpointRequest => admin::GetEndpointResponse;
-    unary "/outrider.admin.v1.EndpointService/ListEndpoints" admin::ListEndpointsRequest => admin::ListEndpointsResponse;
-    unary "/outrider.admin.v1.EndpointService/UpdateEndpoint" admin::UpdateEndpointRequest => admin::UpdateEndpointResponse;
-    unary "/outrider.admin.v1.EndpointService/DeleteEndpoint" admin::DeleteEndpointRequest => admin::DeleteEndpointResponse;
-    unary "/outrider.admin.v1.EndpointService/GetEndpointSecret" admin::GetEndpointSecretRequest => admin::GetEndpointSecretResponse;
-    unary "/outrider.admin.v1.EventTypeService/CreateEventType" admin::CreateEventTypeRequest => admin::CreateEventTypeResponse;
-    unary "/outrider.admin.v1.EventTypeService/GetEventType" admin::GetEventTypeRequest => admin::GetEventTypeResponse;
-    unary "/outrider.admin.v1.EventTypeService/ListEventTypes" admin::ListEventTypesRequest => admin::ListEventTypesResponse;
-    unary "/outrider.admin.v1.EventTypeService/UpdateEventType" admin::UpdateEventTypeRequest => admin::UpdateEventTypeResponse;
-    unary "/outrider.admin.v1.EventTypeService/DeleteEventType" admin::DeleteEventTypeRequest => admin::DeleteEventTypeResponse;
-    unary "/outrider.admin.v1.OrganizationService/GetOrganization" admin::GetOrganizationRequest => admin::GetOrganizationResponse;
-    unary "/outrider.admin.v1.OrganizationService/ListOrganizations" admin::ListOrganizationsRequest => admin::ListOrganizationsResponse;
-    unary "/outrider.admin.v1.OrganizationService/UpdateOrganization" admin::UpdateOrganizationRequest => admin::UpdateOrganizationResponse;
-    unary "/outrider.admin.v1.ProjectService/CreateProject" admin::CreateProjectRequest => admin::CreateProjectResponse;
-    unary "/outrider.admin.v1.ProjectService/GetProject" admin::GetProjectRequest => admin::GetProjectResponse;
-    unary "/outrider.admin.v1.ProjectService/ListProjects" admin::ListProjectsRequest => admin::ListProjectsResponse;
-    unary "/outrider.admin.v1.ProjectService/UpdateProject" admin::UpdateProjectRequest => admin::UpdateProjectResponse;
-    unary "/outrider.admin.v1.ProjectService/DeleteProject" admin::DeleteProjectRequest => admin::DeleteProjectResponse;
-    unary "/outrider.admin.v1.SubscriptionService/CreateSubscription" admin::CreateSubscriptionRequest => admin::CreateSubscriptionResponse;
-    unary "/outrider.admin.v1.SubscriptionService/GetSubscription" admin::GetSubscriptionRequest => admin::GetSubscriptionResponse;
-    unary "/outrider.admin.v1.SubscriptionService/ListSubscriptions" admin::ListSubscriptionsRequest => admin::ListSubscriptionsResponse;
-    unary "/outrider.admin.v1.SubscriptionService/UpdateSubscription" admin::UpdateSubscriptionRequest => admin::UpdateSubscriptionResponse;
-    unary "/outrider.admin.v1.SubscriptionService/DeleteSubscription" admin::DeleteSubscriptionRequest => admin::DeleteSubscriptionResponse;
-    unary "/outrider.dispatch.v1.DeliveryService/GetDelivery" dispatch::GetDeliveryRequest => dispatch::GetDeliveryResponse;
-    unary "/outrider.dispatch.v1.DeliveryService/ListDeliveries" dispatch::ListDeliveriesRequest => dispatch::ListDeliveriesResponse;
-    unary "/outrider.dispatch.v1.DeliveryService/RetryDelivery" dispatch::RetryDeliveryRequest => dispatch::RetryDeliveryResponse;
-    unary "/outrider.dispatch.v1.DeliveryService/GetDeliveryAttempt" dispatch::GetDeliveryAttemptRequest => dispatch::GetDeliveryAttemptResponse;
-    unary "/outrider.dispatch.v1.DeliveryService/ListDeliveryAttempts" dispatch::ListDeliveryAttemptsRequest => dispatch::ListDeliveryAttemptsResponse;
-    server_stream "/outrider.dispatch.v1.DeliveryService/TailDeliveries" dispatch::TailDeliveriesRequest => dispatch::TailDeliveriesResponse;
-    unary "/outrider.dispatch.v1.EventService/GetEvent" dispatch::GetEventRequest => dispatch::GetEventResponse;
-    unary "/outrider.dispatch.v1.EventService/ListEvents" dispatch::ListEventsRequest => dispatch::ListEventsResponse;
-    unary "/outrider.dispatch.v1.EventService/ErasePayload" dispatch::ErasePayloadRequest => dispatch::ErasePayloadResponse;
-    server_stream "/outrider.dispatch.v1.EventService/TailEvents" dispatch::TailEventsRequest => dispatch::TailEventsResponse;
-    unary "/outrider.ingest.v1.IngestService/PublishEvent" ingest::PublishEventRequest => ingest::PublishEventResponse;
-    unary "/outrider.ingest.v1.IngestService/BatchPublishEvents" ingest::BatchPublishEventsRequest => ingest::BatchPublishEventsResponse;
-    streams "/outrider.ingest.v1.IngestService/StreamEvents" ingest::StreamEventsRequest => ingest::StreamEventsResponse;
+    unary "/outrider.admin.v1.ApiKeyService/CreateApiKey"
+        admin::CreateApiKeyRequest => admin::CreateApiKeyResponse;
+    unary "/outrider.admin.v1.ApiKeyService/GetApiKey"
+        admin::GetApiKeyRequest => admin::GetApiKeyResponse;
+    unary "/outrider.admin.v1.ApiKeyService/ListApiKeys"
+        admin::ListApiKeysRequest => admin::ListApiKeysResponse;
+    unary "/outrider.admin.v1.ApiKeyService/UpdateApiKey"
+        admin::UpdateApiKeyRequest => admin::UpdateApiKeyResponse;
+    unary "/outrider.admin.v1.ApiKeyService/DeleteApiKey"
+        admin::DeleteApiKeyRequest => admin::DeleteApiKeyResponse;
+    unary "/outrider.admin.v1.EndpointService/CreateEndpoint"
+        admin::CreateEndpointRequest => admin::CreateEndpointResponse;
+    unary "/outrider.admin.v1.EndpointService/GetEndpoint"
+        admin::GetEndpointRequest => admin::GetEndpointResponse;
+    unary "/outrider.admin.v1.EndpointService/ListEndpoints"
+        admin::ListEndpointsRequest => admin::ListEndpointsResponse;
+    unary "/outrider.admin.v1.EndpointService/UpdateEndpoint"
+        admin::UpdateEndpointRequest => admin::UpdateEndpointResponse;
+    unary "/outrider.admin.v1.EndpointService/DeleteEndpoint"
+        admin::DeleteEndpointRequest => admin::DeleteEndpointResponse;
+    unary "/outrider.admin.v1.EndpointService/GetEndpointSecret"
+        admin::GetEndpointSecretRequest => admin::GetEndpointSecretResponse;
+    unary "/outrider.admin.v1.EventTypeService/CreateEventType"
+        admin::CreateEventTypeRequest => admin::CreateEventTypeResponse;
+    unary "/outrider.admin.v1.EventTypeService/GetEventType"
+        admin::GetEventTypeRequest => admin::GetEventTypeResponse;
+    unary "/outrider.admin.v1.EventTypeService/ListEventTypes"
+        admin::ListEventTypesRequest => admin::ListEventTypesResponse;
+    unary "/outrider.admin.v1.EventTypeService/UpdateEventType"
+        admin::UpdateEventTypeRequest => admin::UpdateEventTypeResponse;
+    unary "/outrider.admin.v1.EventTypeService/DeleteEventType"
+        admin::DeleteEventTypeRequest => admin::DeleteEventTypeResponse;
+    unary "/outrider.admin.v1.OrganizationService/GetOrganization"
+        admin::GetOrganizationRequest => admin::GetOrganizationResponse;
+    unary "/outrider.admin.v1.OrganizationService/ListOrganizations"
+        admin::ListOrganizationsRequest => admin::ListOrganizationsResponse;
+    unary "/outrider.admin.v1.OrganizationService/UpdateOrganization"
+        admin::UpdateOrganizationRequest => admin::UpdateOrganizationResponse;
+    unary "/outrider.admin.v1.ProjectService/CreateProject"
+        admin::CreateProjectRequest => admin::CreateProjectResponse;
+    unary "/outrider.admin.v1.ProjectService/GetProject"
+        admin::GetProjectRequest => admin::GetProjectResponse;
+    unary "/outrider.admin.v1.ProjectService/ListProjects"
+        admin::ListProjectsRequest => admin::ListProjectsResponse;
+    unary "/outrider.admin.v1.ProjectService/UpdateProject"
+        admin::UpdateProjectRequest => admin::UpdateProjectResponse;
+    unary "/outrider.admin.v1.ProjectService/DeleteProject"
+        admin::DeleteProjectRequest => admin::DeleteProjectResponse;
+    unary "/outrider.admin.v1.SubscriptionService/CreateSubscription"
+        admin::CreateSubscriptionRequest => admin::CreateSubscriptionResponse;
+    unary "/outrider.admin.v1.SubscriptionService/GetSubscription"
+        admin::GetSubscriptionRequest => admin::GetSubscriptionResponse;
+    unary "/outrider.admin.v1.SubscriptionService/ListSubscriptions"
+        admin::ListSubscriptionsRequest => admin::ListSubscriptionsResponse;
+    unary "/outrider.admin.v1.SubscriptionService/UpdateSubscription"
+        admin::UpdateSubscriptionRequest => admin::UpdateSubscriptionResponse;
+    unary "/outrider.admin.v1.SubscriptionService/DeleteSubscription"
+        admin::DeleteSubscriptionRequest => admin::DeleteSubscriptionResponse;
+    unary "/outrider.dispatch.v1.DeliveryService/GetDelivery"
+        dispatch::GetDeliveryRequest => dispatch::GetDeliveryResponse;
+    unary "/outrider.dispatch.v1.DeliveryService/ListDeliveries"
+        dispatch::ListDeliveriesRequest => dispatch::ListDeliveriesResponse;
+    unary "/outrider.dispatch.v1.DeliveryService/RetryDelivery"
+        dispatch::RetryDeliveryRequest => dispatch::RetryDeliveryResponse;
+    unary "/outrider.dispatch.v1.DeliveryService/GetDeliveryAttempt"
+        dispatch::GetDeliveryAttemptRequest => dispatch::GetDeliveryAttemptResponse;
+    unary "/outrider.dispatch.v1.DeliveryService/ListDeliveryAttempts"
+        dispatch::ListDeliveryAttemptsRequest => dispatch::ListDeliveryAttemptsResponse;
+    server_stream "/outrider.dispatch.v1.DeliveryService/TailDeliveries"
+        dispatch::TailDeliveriesRequest => dispatch::TailDeliveriesResponse;
+    unary "/outrider.dispatch.v1.EventService/GetEvent"
+        dispatch::GetEventRequest => dispatch::GetEventResponse;
+    unary "/outrider.dispatch.v1.EventService/ListEvents"
+        dispatch::ListEventsRequest => dispatch::ListEventsResponse;
+    unary "/outrider.dispatch.v1.EventService/ErasePayload"
+        dispatch::ErasePayloadRequest => dispatch::ErasePayloadResponse;
+    server_stream "/outrider.dispatch.v1.EventService/TailEvents"
+        dispatch::TailEventsRequest => dispatch::TailEventsResponse;
+    unary "/outrider.ingest.v1.IngestService/PublishEvent"
+        ingest::PublishEventRequest => ingest::PublishEventResponse;
+    unary "/outrider.ingest.v1.IngestService/BatchPublishEvents"
+        ingest::BatchPublishEventsRequest => ingest::BatchPublishEventsResponse;
+    streams "/outrider.ingest.v1.IngestService/StreamEvents"
+        ingest::StreamEventsRequest => ingest::StreamEventsResponse;
 }
 
 impl Method {
@@ -178,7 +221,7 @@ fn role() -> Backend {
         let request = request.map(|body| Bounded::of(method.path, body));
         Ok((method.serve)(method.path, request).await)
     });
-    BoxCloneSyncService::new(Wire::new(methods, methods::client_streams))
+    BoxCloneSyncService::new(RequestErrors::new(methods, methods::client_streams))
 }
 
 /// A gateway before the roles, which tells of itself by reflection too.

@@ -71,9 +71,12 @@ impl Plan {
     pub(super) fn new(database: &str, queue: &str, options: &Options) -> Self {
         let port = |role| options.ports.get(role).copied().unwrap_or_else(ports::free);
         let ports: HashMap<_, _> =
-            super::ROLES.into_iter().map(|role| (role, port(role))).collect();
-        let operations =
-            super::ROLES.into_iter().chain(["all"]).map(|role| (role, ports::free())).collect();
+            super::shape::ROLES.into_iter().map(|role| (role, port(role))).collect();
+        let operations = super::shape::ROLES
+            .into_iter()
+            .chain(["all"])
+            .map(|role| (role, ports::free()))
+            .collect();
         let listen = |role: &str| format!("127.0.0.1:{}", ports[role]);
         let scheme = if options.between_roles.is_some() { "https" } else { "http" };
         let url = |role: &str| format!("{scheme}://127.0.0.1:{}", ports[role]);
@@ -87,7 +90,8 @@ impl Plan {
             "secrets": {"master_key": format!("test:{key}")},
             "internal": {"token": "known-to-the-roles-of-this-test-only"},
             "gateway": {
-                "listen": listen("gateway"), "ingest_url": url("ingest"), "dispatch_url": url("dispatch"), "admin_url": url("admin"),
+                "listen": listen("gateway"), "ingest_url": url("ingest"),
+                    "dispatch_url": url("dispatch"), "admin_url": url("admin"),
             },
             "ingest": {"listen": listen("ingest"), "dispatch_url": url("dispatch")},
             "dispatch": {
@@ -106,7 +110,8 @@ impl Plan {
             if let Some(Identity { certificate, private_key, .. }) = identity {
                 overlay(
                     &mut config,
-                    &json!({section: {"tls_certificate_file": certificate, "tls_private_key_file": private_key}}),
+                    &json!({section: {"tls_certificate_file": certificate,
+                        "tls_private_key_file": private_key}}),
                 );
             }
         }

@@ -2,9 +2,11 @@
 
 mod binary;
 mod config;
+mod shape;
 
 pub use binary::binary;
 pub use config::Options;
+pub use shape::{ROLES, Shape};
 
 use std::{
     fs,
@@ -24,20 +26,6 @@ use crate::{
     wait::wait_blocking,
 };
 use config::Plan;
-
-/// The roles, in the order in which they are started.
-pub const ROLES: [&str; 6] = ["egress", "dispatch", "admin", "ingest", "worker", "gateway"];
-
-/// On which backends, and in how many processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shape {
-    /// SQLite and the embedded queue in one process.
-    Sqlite,
-    /// PostgreSQL and Redis, all roles in one process.
-    Postgres,
-    /// PostgreSQL and Redis, six processes.
-    Mesh,
-}
 
 /// One process of Outrider.
 #[derive(Debug)]

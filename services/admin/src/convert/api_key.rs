@@ -1,4 +1,4 @@
-//! API keys.
+//! Conversions of API keys.
 
 use outrider_model::{ApiKey, ApiKeyId, Result, Scope, ScopeSet, Timestamp, error::Violations};
 use outrider_proto::admin as wire;
@@ -13,7 +13,7 @@ use crate::{
 const FIXED: &[&str] =
     &["api_key_id", "organization_id", "project_id", "create_time", "update_time"];
 
-/// To an answer.
+/// Converts an API key for an answer.
 pub fn to_wire(key: ApiKey) -> wire::ApiKey {
     wire::ApiKey {
         api_key_id: key.id.to_string(),
@@ -27,7 +27,7 @@ pub fn to_wire(key: ApiKey) -> wire::ApiKey {
     }
 }
 
-/// What is to be created.
+/// Reads the request to create an API key.
 pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<&str>)> {
     let mut violations = Violations::new();
     let key = request.api_key.clone().unwrap_or_default();
@@ -35,7 +35,7 @@ pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<
     violations.require(
         key.api_key_id.is_empty(),
         "api_key.api_key_id",
-        "is made by Outrider and cannot be given",
+        "is created by Outrider and cannot be given",
     );
     let name = fields::name(&mut violations, "api_key.name", &key.name);
     let scopes = scopes(&mut violations, &key.scopes);
@@ -47,12 +47,12 @@ pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<
     )
 }
 
-/// What an update changes.
+/// Reads the changes of an update.
 pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyChange)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "api_key_id", &request.api_key_id);
     let key = request.api_key.unwrap_or_default();
-    fields::as_it_is(&mut violations, "api_key.api_key_id", &key.api_key_id, &request.api_key_id);
+    fields::fixed(&mut violations, "api_key.api_key_id", &key.api_key_id, &request.api_key_id);
     let mutable = [
         Mutable::new("name", !key.name.is_empty()),
         Mutable::new("scopes", !key.scopes.is_empty()),
@@ -68,7 +68,8 @@ pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyCha
 }
 
 fn scopes(violations: &mut Violations, numbers: &[i32]) -> ScopeSet {
-    // A set: naming a scope twice is harmless, naming more than there are is not worth reading.
+    // Scopes are a set, so naming one twice is harmless. A list with more entries than there are
+    // scopes is not read.
     let most = Scope::ALL.len();
     violations.require(
         (1..=most).contains(&numbers.len()),
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_travel_both_ways() {
+    fn scopes_are_read_from_a_request() {
         let request = wire::CreateApiKeyRequest { api_key: Some(key()), request_id: String::new() };
         let (new, request_id) = create(&request).unwrap();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! Event types. Whether a schema compiles is for the service to find out: it takes time.
+//! Conversions of event types. The service checks whether a schema compiles, because that takes
+//! time.
 
 use outrider_model::{EventType, EventTypeDefinition, ProjectId, Result, error::Violations};
 use outrider_proto::admin as wire;
@@ -12,7 +13,7 @@ use crate::{
 
 const FIXED: &[&str] = &["project_id", "event_type", "create_time", "update_time"];
 
-/// To an answer.
+/// Converts an event type for an answer.
 pub fn to_wire(entry: EventTypeDefinition) -> wire::EventType {
     wire::EventType {
         project_id: entry.project.to_string(),
@@ -25,19 +26,14 @@ pub fn to_wire(entry: EventTypeDefinition) -> wire::EventType {
     }
 }
 
-/// What is to be created.
+/// Reads the request to create an event type.
 pub fn create(
     request: &wire::CreateEventTypeRequest,
 ) -> Result<(ProjectId, NewEventType, Option<&str>)> {
     let mut violations = Violations::new();
     let entry = request.definition.clone().unwrap_or_default();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
-    fields::as_it_is(
-        &mut violations,
-        "definition.project_id",
-        &entry.project_id,
-        &request.project_id,
-    );
+    fields::fixed(&mut violations, "definition.project_id", &entry.project_id, &request.project_id);
     let event_type = fields::id(&mut violations, "definition.event_type", &entry.event_type);
     let description = description(&mut violations, entry.description);
     let (schema, deprecated) = (schema(entry.schema), entry.deprecated);
@@ -48,7 +44,7 @@ pub fn create(
     fields::checked(violations, value)
 }
 
-/// What an update changes.
+/// Reads the changes of an update.
 pub fn change(
     request: wire::UpdateEventTypeRequest,
 ) -> Result<(ProjectId, EventType, EventTypeChange)> {
@@ -56,18 +52,8 @@ pub fn change(
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let event_type = fields::id(&mut violations, "event_type", &request.event_type);
     let entry = request.definition.unwrap_or_default();
-    fields::as_it_is(
-        &mut violations,
-        "definition.event_type",
-        &entry.event_type,
-        &request.event_type,
-    );
-    fields::as_it_is(
-        &mut violations,
-        "definition.project_id",
-        &entry.project_id,
-        &request.project_id,
-    );
+    fields::fixed(&mut violations, "definition.event_type", &entry.event_type, &request.event_type);
+    fields::fixed(&mut violations, "definition.project_id", &entry.project_id, &request.project_id);
     let mutable = [
         Mutable::new("description", !entry.description.is_empty()),
         Mutable::new("schema", !entry.schema.is_empty()),

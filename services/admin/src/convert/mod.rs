@@ -1,5 +1,5 @@
-//! Between wire types and the model: for each noun, from requests (every field checked, paths as in
-//! the request) and to answers.
+//! Conversions between wire types and the model, for each noun: from requests, with every field
+//! checked and paths as in the request, and to answers.
 
 pub mod api_key;
 pub mod endpoint;

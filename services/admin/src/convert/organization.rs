@@ -1,4 +1,4 @@
-//! Organisations.
+//! Conversions of organizations.
 
 use outrider_model::{Organization, OrganizationId, Result, error::Violations};
 use outrider_proto::admin as wire;
@@ -11,7 +11,7 @@ use crate::{
 
 const FIXED: &[&str] = &["organization_id", "create_time", "update_time"];
 
-/// To an answer.
+/// Converts an organization for an answer.
 pub fn to_wire(organization: Organization) -> wire::Organization {
     wire::Organization {
         organization_id: organization.id.to_string(),
@@ -21,7 +21,7 @@ pub fn to_wire(organization: Organization) -> wire::Organization {
     }
 }
 
-/// What an update changes: the name, if any.
+/// Reads the changes of an update: the name, if it is given.
 pub fn change(
     request: wire::UpdateOrganizationRequest,
 ) -> Result<(OrganizationId, Option<String>)> {
@@ -29,7 +29,7 @@ pub fn change(
     let id = fields::id(&mut violations, "organization_id", &request.organization_id);
     let organization = request.organization.unwrap_or_default();
     let known = &request.organization_id;
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "organization.organization_id",
         &organization.organization_id,

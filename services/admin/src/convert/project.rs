@@ -1,4 +1,4 @@
-//! Projects.
+//! Conversions of projects.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const FIXED: &[&str] = &["project_id", "organization_id", "create_time", "update_time"];
 
-/// To an answer.
+/// Converts a project for an answer.
 pub fn to_wire(project: Project) -> wire::Project {
     wire::Project {
         project_id: project.id.to_string(),
@@ -27,7 +27,7 @@ pub fn to_wire(project: Project) -> wire::Project {
     }
 }
 
-/// What is to be created.
+/// Reads the request to create a project.
 pub fn create(request: &wire::CreateProjectRequest) -> Result<(NewProject, Option<&str>)> {
     let mut violations = Violations::new();
     let project = request.project.clone().unwrap_or_default();
@@ -40,17 +40,12 @@ pub fn create(request: &wire::CreateProjectRequest) -> Result<(NewProject, Optio
     fields::checked(violations, new.map(|new| (new, request_id)))
 }
 
-/// What an update changes.
+/// Reads the changes of an update.
 pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, ProjectChange)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "project_id", &request.project_id);
     let project = request.project.unwrap_or_default();
-    fields::as_it_is(
-        &mut violations,
-        "project.project_id",
-        &project.project_id,
-        &request.project_id,
-    );
+    fields::fixed(&mut violations, "project.project_id", &project.project_id, &request.project_id);
     let mutable = [
         Mutable::new("name", !project.name.is_empty()),
         Mutable::new("schema_validation", project.schema_validation != 0),
@@ -69,7 +64,7 @@ pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Project
     fields::checked(violations, id.map(|id| (id, change)))
 }
 
-/// None when it is not set.
+/// Reads the retention. `None` if it is not set.
 fn payload_retention(
     violations: &mut Violations,
     given: Option<&prost_types::Duration>,
@@ -84,7 +79,7 @@ fn payload_retention(
     length
 }
 
-/// The default when it is not set.
+/// Reads the setting. The default if it is not set.
 fn schema_validation(violations: &mut Violations, number: i32) -> SchemaValidation {
     if number == 0 {
         return SchemaValidation::default();

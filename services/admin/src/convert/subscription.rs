@@ -1,4 +1,4 @@
-//! Subscriptions.
+//! Conversions of subscriptions.
 
 use outrider_model::{
     EndpointId, EventTypePattern, ProjectId, Result, Subscription, SubscriptionId,
@@ -16,7 +16,7 @@ use crate::{
 const FIXED: &[&str] =
     &["subscription_id", "project_id", "endpoint_id", "create_time", "update_time"];
 
-/// To an answer.
+/// Converts a subscription for an answer.
 pub fn to_wire(subscription: Subscription) -> wire::Subscription {
     wire::Subscription {
         subscription_id: subscription.id.to_string(),
@@ -29,7 +29,7 @@ pub fn to_wire(subscription: Subscription) -> wire::Subscription {
     }
 }
 
-/// What is to be created.
+/// Reads the request to create a subscription.
 pub fn create(
     request: &wire::CreateSubscriptionRequest,
 ) -> Result<(ProjectId, NewSubscription, Option<&str>)> {
@@ -41,7 +41,7 @@ pub fn create(
         "subscription.subscription_id",
         &subscription.subscription_id,
     );
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "subscription.project_id",
         &subscription.project_id,
@@ -58,7 +58,7 @@ pub fn create(
     fields::checked(violations, value)
 }
 
-/// What an update changes.
+/// Reads the changes of an update.
 pub fn change(
     request: wire::UpdateSubscriptionRequest,
 ) -> Result<(ProjectId, SubscriptionId, SubscriptionChange)> {
@@ -66,13 +66,13 @@ pub fn change(
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "subscription_id", &request.subscription_id);
     let subscription = request.subscription.unwrap_or_default();
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "subscription.subscription_id",
         &subscription.subscription_id,
         &request.subscription_id,
     );
-    fields::as_it_is(
+    fields::fixed(
         &mut violations,
         "subscription.project_id",
         &subscription.project_id,

@@ -1,4 +1,4 @@
-//! API keys.
+//! The service for API keys.
 
 use outrider_model::{Principal, Result, error::Violations};
 use outrider_proto::admin::{
@@ -20,7 +20,7 @@ serve!(ApiKeyService {
 });
 
 impl Services {
-    /// The token is empty when the request repeats an earlier one: only its hash is stored.
+    /// The token is empty if the request repeats an earlier one, because only its hash is stored.
     async fn create_api_key(
         &self,
         principal: &Principal,
@@ -68,11 +68,11 @@ impl Services {
             request.api_key.as_ref().map(|given| given.project_id.clone()).unwrap_or_default();
         let (id, change) = convert::change(request)?;
         if !project.is_empty() {
-            // It never changes: what is read here stays so.
+            // The project of a key never changes, so this check needs no transaction.
             let stored = self.store.get_api_key(principal, id).await?;
             let known = stored.project.map(|project| project.to_string()).unwrap_or_default();
             let mut violations = Violations::new();
-            fields::as_it_is(&mut violations, "api_key.project_id", &project, &known);
+            fields::fixed(&mut violations, "api_key.project_id", &project, &known);
             violations.finish()?;
         }
         let key = self.store.update_api_key(principal, id, change).await?;

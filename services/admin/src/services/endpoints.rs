@@ -1,4 +1,4 @@
-//! Endpoints.
+//! The service for endpoints.
 
 use outrider_model::{Error, Principal, Reason, Result, error::Violations};
 use outrider_proto::admin::{
@@ -34,7 +34,7 @@ impl Services {
         self.announce().await;
         let secret = match request_id {
             None => made,
-            // It may repeat an earlier request, whose endpoint has the secret of then.
+            // The request may repeat an earlier one, whose endpoint has the earlier secret.
             Some(_) => {
                 let stored = self.store.endpoint_secret(principal, project, endpoint.id).await?;
                 if convert::gives_secret(&request) && stored.expose() != made.expose() {

@@ -1,4 +1,4 @@
-//! Event types.
+//! The service for event types.
 
 use outrider_model::{Error, Principal, Result};
 use outrider_proto::admin::{
@@ -87,14 +87,15 @@ impl Services {
         Ok(DeleteEventTypeResponse {})
     }
 
-    /// Refuses a schema that does not compile, with the place in it.
+    /// Refuses a schema that does not compile, and names the position in it.
     async fn require_schema(&self, principal: &Principal, text: Option<&str>) -> Result<()> {
         let Some(text) = text.map(str::to_owned) else { return Ok(()) };
-        // In turns: who sends many large schemas waits, and nobody else's thread does. Whether the
-        // caller reaches the project is not known yet.
+        // Compilations take turns, so a caller with many large schemas waits and delays nobody
+        // else. The turn counts for the caller, because its access to the project is not checked
+        // yet.
         let turn = self.checks.take(Holder::of(principal)).await?;
         let compile = move || {
-            // Until it is done, whether or not anybody still waits for it.
+            // Held until the work is done, whether or not anyone still waits for it.
             let _turn = turn;
             Schema::compile(&text).map(drop)
         };

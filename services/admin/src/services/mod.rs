@@ -1,5 +1,5 @@
-//! The gRPC services, one file per noun, all on one struct. Each method of a service hands over to
-//! an inherent method that fails with the model's error, so that `?` is all that its steps need.
+//! The gRPC services, one file per noun, all on one struct. Each method of a service calls an
+//! inherent method that fails with the model's error, so that its steps need only `?`.
 
 mod api_keys;
 mod endpoints;
@@ -13,21 +13,21 @@ use std::{sync::Arc, time::Duration};
 use outrider_model::{Error, Result, SigningSecret};
 use outrider_queue::Queue;
 use outrider_rpc::PolicyInForce;
-use outrider_shares::{Gate, Resource, Turns};
+use outrider_shares::{Resource, TurnResources, Turns};
 use outrider_store::Store;
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// How long an answer waits for the announcement of its change. The feed in the database tells it
-/// to everyone in any case.
+/// How long an answer waits for the announcement of its change. Processes learn of the change from
+/// the feed in the database in any case.
 const ANNOUNCED_WITHIN: Duration = Duration::from_millis(250);
 
-/// Schemas that are compiled at once, to see whether they do.
+/// Maximum number of schemas that are checked at once.
 const CHECKS: usize = 1;
-/// Calls that wait for that.
+/// Maximum number of calls that wait for such a check.
 const LINE: usize = 1_024;
 
-const SCHEMA_CHECKS: Gate = Gate {
-    places: Resource { name: "schema-checks", noun: "checks of schemas", least: 1 },
+const SCHEMA_CHECKS: TurnResources = TurnResources {
+    slots: Resource { name: "schema-checks", noun: "checks of schemas", least: 1 },
     line: Resource {
         name: "schema-checks-line",
         noun: "places in the line for checks of schemas",
@@ -35,7 +35,7 @@ const SCHEMA_CHECKS: Gate = Gate {
     },
 };
 
-/// What the methods of all services need.
+/// The shared data of all services.
 pub struct Services {
     policy: PolicyInForce,
     store: Store,
@@ -50,7 +50,7 @@ impl Services {
         Self { policy, store, queue, random: SystemRandom::new(), checks }
     }
 
-    /// Tells every process that configuration changed.
+    /// Announces to every process that the configuration changed.
     async fn announce(&self) {
         match tokio::time::timeout(ANNOUNCED_WITHIN, self.queue.announce_change()).await {
             Ok(Ok(())) => {}
@@ -59,7 +59,7 @@ impl Services {
         }
     }
 
-    /// A new signing secret of 32 random bytes.
+    /// Creates a signing secret of 32 random bytes.
     fn random_secret(&self) -> Result<SigningSecret> {
         let mut bytes = [0; 32];
         self.random
@@ -69,8 +69,8 @@ impl Services {
     }
 }
 
-/// Writes a service's trait: each method takes the principal from its request, calls the inherent
-/// method of the same name with it and the message, and turns an error into a status.
+/// Implements a service's trait. Each method takes the principal from its request, calls the
+/// inherent method of the same name with it and the message, and converts an error to a status.
 macro_rules! serve {
     ($service:path { $($method:ident: $request:ident -> $response:ident;)* }) => {
         #[async_trait::async_trait]
@@ -78,7 +78,10 @@ macro_rules! serve {
             async fn $method(
                 &self,
                 request: tonic::Request<outrider_proto::admin::$request>,
-            ) -> std::result::Result<tonic::Response<outrider_proto::admin::$response>, tonic::Status> {
+            ) -> std::result::Result<
+                tonic::Response<outrider_proto::admin::$response>,
+                tonic::Status,
+            > {
                 let principal = outrider_rpc::principal(&request)?;
                 let answer = self.$method(&principal, request.into_inner()).await;
                 answer.map(tonic::Response::new).map_err(outrider_rpc::to_status)

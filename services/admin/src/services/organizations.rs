@@ -1,4 +1,4 @@
-//! Organisations.
+//! The service for organizations.
 
 use outrider_model::{Principal, Result};
 use outrider_proto::admin::{

@@ -1,4 +1,4 @@
-//! Projects.
+//! The service for projects.
 
 use outrider_model::{Principal, Result};
 use outrider_proto::admin::{

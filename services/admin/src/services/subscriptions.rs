@@ -1,4 +1,4 @@
-//! Subscriptions.
+//! The service for subscriptions.
 
 use outrider_model::{Principal, Result, error::Violations};
 use outrider_proto::admin::{
@@ -73,10 +73,10 @@ impl Services {
             .unwrap_or_default();
         let (project, id, change) = convert::change(request)?;
         if !endpoint.is_empty() {
-            // It never changes: what is read here stays so.
+            // The endpoint of a subscription never changes, so this check needs no transaction.
             let stored = self.store.get_subscription(principal, project, id).await?;
             let mut violations = Violations::new();
-            fields::as_it_is(
+            fields::fixed(
                 &mut violations,
                 "subscription.endpoint_id",
                 &endpoint,

@@ -79,7 +79,7 @@ async fn a_repeated_request_answers_the_key_without_its_token() {
 }
 
 #[tokio::test]
-async fn nobody_gives_what_he_does_not_have() {
+async fn nobody_grants_scopes_that_they_lack() {
     let world = World::new().await;
     let (own, other) = (world.project("own").await, world.project("other").await);
     let mightier = ok(world
@@ -119,7 +119,7 @@ async fn keys_of_others_do_not_exist() {
         .create_api_key(create(key(&[Scope::EventsRead]), ""))
         .await);
     let id = made.api_key.unwrap().api_key_id;
-    let mut client = world.client(&world.stranger().await).api_keys;
+    let mut client = world.client(&world.outsider().await).api_keys;
     for id in [id, ApiKeyId::new(Timestamp(0), 0).to_string()] {
         assert_eq!(reason(client.get_api_key(get(&id)).await), Reason::NotFound);
         assert_eq!(reason(client.delete_api_key(delete(&id)).await), Reason::NotFound);

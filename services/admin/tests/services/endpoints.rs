@@ -217,7 +217,7 @@ async fn endpoints_of_others_do_not_exist() {
         ..Default::default()
     };
     for (principal, project) in
-        [(world.stranger().await, own), (world.bound(other), own), (world.admin.clone(), other)]
+        [(world.outsider().await, own), (world.bound(other), own), (world.admin.clone(), other)]
     {
         let mut client = world.client(&principal).endpoints;
         let paused = Endpoint { state: EndpointState::Paused.into(), ..Default::default() };
@@ -232,10 +232,10 @@ async fn endpoints_of_others_do_not_exist() {
         );
         assert_eq!(reason(client.delete_endpoint(delete(project, &id)).await), Reason::NotFound);
     }
-    let mut stranger = world.client(&world.stranger().await).endpoints;
-    assert_eq!(reason(stranger.list_endpoints(list(own)).await), Reason::NotFound);
+    let mut outsider = world.client(&world.outsider().await).endpoints;
+    assert_eq!(reason(outsider.list_endpoints(list(own)).await), Reason::NotFound);
     assert_eq!(
-        reason(stranger.create_endpoint(create(own, "https://example.com")).await),
+        reason(outsider.create_endpoint(create(own, "https://example.com")).await),
         Reason::NotFound
     );
     let nowhere = create(ProjectId::new(Timestamp(0), 0), "https://example.com");
@@ -332,7 +332,7 @@ async fn values_are_shown_with_the_scope_that_shows_secrets_and_never_in_lists()
         &[Scope::Admin],
     ] {
         let mut client = world.client(&world.limited(scopes)).endpoints;
-        // What shows one kind of secrets shows the other.
+        // The scope that shows one kind of secrets shows the other.
         let shows_secrets = client.get_endpoint_secret(secret(project, &id)).await.is_ok();
         let read = ok(client.get_endpoint(get(project, &id)).await).endpoint.unwrap();
         assert_eq!(&read, if shows_secrets { &made } else { &masked }, "{scopes:?}");
@@ -344,7 +344,8 @@ async fn values_are_shown_with_the_scope_that_shows_secrets_and_never_in_lists()
         );
     }
 
-    // What a reader got does not overwrite what is stored, and what is named alone changes alone.
+    // Masked values from a reader do not overwrite stored values, and a field that is named alone
+    // changes alone.
     let mut client = world.client(&world.admin).endpoints;
     let sent_back = Endpoint { description: "changed".to_owned(), ..masked.clone() };
     for paths in [&[][..], &["*"], &["headers", "http.url"]] {

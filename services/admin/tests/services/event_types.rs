@@ -1,5 +1,5 @@
-//! Event types through their service: creating, reading, changing, deleting, what is refused, and
-//! the project's setting.
+//! Event types through their service: creating, reading, changing, deleting, refusals, and the
+//! project's setting.
 
 use outrider_model::{ProjectId, Reason, Scope};
 use outrider_proto::admin::{
@@ -126,7 +126,7 @@ async fn pages_and_repeated_requests_are_those_of_other_nouns() {
 }
 
 #[tokio::test]
-async fn wrong_fields_and_wrong_schemas_are_named_by_their_place() {
+async fn wrong_fields_and_wrong_schemas_are_named_by_their_path() {
     let world = World::new().await;
     let project = world.project("Shop").await;
     let mut client = world.client(&world.admin).event_types;
@@ -174,7 +174,7 @@ async fn scopes_and_projects_keep_others_out() {
     let world = World::new().await;
     let (own, other) = (world.project("own").await, world.project("other").await);
     ok(world.client(&world.admin).event_types.create_event_type(create(own, "a", "")).await);
-    for principal in [world.stranger().await, world.bound(other)] {
+    for principal in [world.outsider().await, world.bound(other)] {
         let mut client = world.client(&principal).event_types;
         assert_eq!(reason(client.get_event_type(get(own, "a")).await), Reason::NotFound);
         assert_eq!(reason(client.list_event_types(list(own)).await), Reason::NotFound);

@@ -1,4 +1,4 @@
-//! A role over a fresh database, and clients with any principal.
+//! The role over a fresh database, and clients with any principal.
 
 use std::{
     collections::HashMap,
@@ -31,11 +31,11 @@ use tonic::{
 type Guarded = InterceptedService<Backend, Bearer>;
 pub type Answer<T> = std::result::Result<Response<T>, Status>;
 
-/// What a test has.
+/// The environment of a test.
 pub struct World {
     pub store: Store,
     pub queue: Arc<Announcements>,
-    /// Everything in the one organisation.
+    /// All scopes in the organization.
     pub admin: Principal,
     backend: Backend,
     keys: Arc<Keys>,
@@ -69,17 +69,17 @@ impl World {
         self.store.create_project(&self.admin, new, None).await.unwrap().id
     }
 
-    /// Everything in another organisation.
-    pub async fn stranger(&self) -> Principal {
+    /// All scopes in another organization.
+    pub async fn outsider(&self) -> Principal {
         Principal::system(self.store.create_organization(Actor::System, "Other").await.unwrap().id)
     }
 
-    /// With these scopes only.
+    /// Only these scopes.
     pub fn limited(&self, scopes: &[Scope]) -> Principal {
         Principal { scopes: scopes.iter().copied().collect::<ScopeSet>(), ..self.admin.clone() }
     }
 
-    /// Everything in one project.
+    /// All scopes in one project.
     pub fn bound(&self, project: ProjectId) -> Principal {
         Principal { project: Some(project), ..self.admin.clone() }
     }
@@ -112,29 +112,29 @@ pub struct Client {
     pub event_types: wire::event_type_service_client::EventTypeServiceClient<Guarded>,
 }
 
-/// The answer's message.
+/// Returns the message of an answer.
 pub fn ok<T>(answer: Answer<T>) -> T {
     answer.unwrap().into_inner()
 }
 
-/// The error's reason.
+/// Returns the reason of an error.
 pub fn reason<T: Debug>(answer: Answer<T>) -> Reason {
     from_status(&answer.unwrap_err()).reason
 }
 
-/// The fields that the error names.
+/// Returns the fields that an error names.
 pub fn fields<T: Debug>(answer: Answer<T>) -> Vec<String> {
     let error = from_status(&answer.unwrap_err());
     assert_eq!(error.reason, Reason::InvalidField, "{error}");
     error.violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// An update mask.
+/// Returns an update mask.
 pub fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
     Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
 }
 
-/// Sends a token along.
+/// Adds a token to requests.
 #[derive(Clone)]
 pub struct Bearer(MetadataValue<tonic::metadata::Ascii>);
 
@@ -170,7 +170,7 @@ impl Authenticate for Keys {
     }
 }
 
-/// A queue that counts announcements, tells nobody and holds nothing.
+/// A queue that counts announcements, and neither passes them on nor holds jobs.
 #[derive(Default)]
 pub struct Announcements {
     count: AtomicUsize,
@@ -182,7 +182,7 @@ impl Announcements {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// From now on nobody answers.
+    /// From now on, announcements do not return.
     pub fn hang(&self) {
         self.hang.store(true, Ordering::SeqCst);
     }

@@ -1,5 +1,5 @@
-//! The services of the admin role as a client sees them: through the guard, over SQLite in a file.
-// The lint knows tests, but not what they share.
+//! The services of the admin role as clients see them: through the guard, over SQLite in a file.
+// The lint knows tests, but not their shared functions.
 #![allow(clippy::unwrap_used)]
 
 mod api_keys;

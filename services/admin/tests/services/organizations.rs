@@ -34,9 +34,9 @@ async fn a_key_sees_and_renames_its_own_organization() {
 #[tokio::test]
 async fn another_organization_does_not_exist() {
     let world = World::new().await;
-    let stranger = world.stranger().await.organization;
+    let outsider = world.outsider().await.organization;
     let mut client = world.client(&world.admin);
-    for id in [stranger, OrganizationId::new(Timestamp(0), 0)] {
+    for id in [outsider, OrganizationId::new(Timestamp(0), 0)] {
         assert_eq!(reason(client.organizations.get_organization(get(id)).await), Reason::NotFound);
         assert_eq!(
             reason(client.organizations.update_organization(rename(id, "mine")).await),

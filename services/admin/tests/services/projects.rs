@@ -92,7 +92,7 @@ async fn pages_go_forth_and_back() {
 async fn projects_of_others_do_not_exist() {
     let world = World::new().await;
     let (own, other) = (world.project("own").await, world.project("other").await);
-    for principal in [world.stranger().await, world.bound(other)] {
+    for principal in [world.outsider().await, world.bound(other)] {
         let mut client = world.client(&principal).projects;
         assert_eq!(reason(client.get_project(get(own)).await), Reason::NotFound);
         assert_eq!(reason(client.update_project(rename(own, "mine")).await), Reason::NotFound);

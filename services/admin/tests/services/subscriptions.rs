@@ -91,7 +91,7 @@ async fn a_subscription_is_created_changed_and_deleted() {
 
     ok(client.delete_subscription(delete(project, &id)).await);
     assert_eq!(reason(client.get_subscription(get(project, &id)).await), Reason::NotFound);
-    // The endpoint, too.
+    // The count includes the creation of the endpoint.
     assert_eq!(world.queue.count(), 5);
 }
 
@@ -141,7 +141,7 @@ async fn lists_are_of_one_endpoint_and_so_are_their_tokens() {
             "{endpoint}"
         );
     }
-    // With its endpoint, a subscription goes.
+    // A subscription is deleted with its endpoint.
     let gone = DeleteEndpointRequest { project_id: project.to_string(), endpoint_id: one };
     ok(world.client(&world.admin).endpoints.delete_endpoint(gone).await);
     let left = ok(client.list_subscriptions(list(project, "")).await).subscriptions;
@@ -161,7 +161,7 @@ async fn subscriptions_and_endpoints_of_others_do_not_exist() {
         ok(admin.create_subscription(create(own, &endpoint, &["*"])).await).subscription.unwrap();
     let id = made.subscription_id;
     for (principal, project) in
-        [(world.stranger().await, own), (world.bound(other), own), (world.admin.clone(), other)]
+        [(world.outsider().await, own), (world.bound(other), own), (world.admin.clone(), other)]
     {
         let mut client = world.client(&principal).subscriptions;
         let named = Subscription { name: "mine".to_owned(), ..Default::default() };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use outrider_model::{ProjectId, Result};
-use outrider_shares::{Gate, Holder, Resource, Share, Shares, Turns};
+use outrider_shares::{Holder, Resource, Share, Shares, TurnResources, Turns};
 use outrider_store::{Directory, LogKind, Store};
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,8 @@ pub(super) const BATCH_BYTES: usize = 64 * 1024;
 const TAILS: Resource = Resource { name: "tails", noun: "tails", least: 1 };
 const BYTES: Resource = Resource { name: "tail-bytes", noun: "bytes of tails", least: BATCH_BYTES };
 
-const READS: Gate = Gate {
-    places: Resource { name: "tail-reads", noun: "queries of tails", least: 1 },
+const READS: TurnResources = TurnResources {
+    slots: Resource { name: "tail-reads", noun: "queries of tails", least: 1 },
     line: Resource {
         name: "tail-reads-line",
         noun: "places in the line for queries of tails",

@@ -13,7 +13,7 @@ use hickory_resolver::{
 use moka::future::Cache;
 use outrider_rpc::NoName;
 
-use super::{Bounds, NoAddress, absolute};
+use super::lookup::{Bounds, NoAddress, absolute};
 
 /// How long an answer is remembered at most.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);

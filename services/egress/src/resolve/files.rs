@@ -14,7 +14,7 @@ use hickory_resolver::{
     system_conf::parse_resolv_conf,
 };
 
-use super::{absolute, of_setup};
+use super::lookup::{absolute, of_setup};
 
 /// In seconds: a day. What the hosts file says is forgotten when it changes.
 const HOSTS_TTL: u32 = 24 * 3600;
@@ -127,7 +127,8 @@ impl<T: Default> Followed<T> {
             }
             Err(error) => {
                 let error = of_setup(&error);
-                tracing::warn!(file = %self.path.display(), error, "of no use for looking names up; what it said before holds");
+                tracing::warn!(file = %self.path.display(), error,
+                    "of no use for looking names up; what it said before holds");
                 false
             }
         }

@@ -219,7 +219,8 @@ fn options_out_of_their_bounds_are_refused_by_name() {
 }
 
 /// Mostly not URLs that the model takes, but often enough.
-const URLS: &str = "https?://[a-zA-Z0-9.\\[:\\]-]{1,16}(:[0-9]{1,5})?(/[a-z0-9.%/'~;=]{0,12})?(\\?[a-z'&=?/\\[\\]]{0,8})?";
+const URLS: &str = "https?://[a-zA-Z0-9.\\[:\\]-]{1,16}(:[0-9]{1,5})?\
+    (/[a-z0-9.%/'~;=]{0,12})?(\\?[a-z'&=?/\\[\\]]{0,8})?";
 
 proptest::proptest! {
     /// A third reading of URLs, that of the client which sends, must not differ from the model's.
@@ -229,10 +230,12 @@ proptest::proptest! {
         if let Ok(url) = outrider_model::url::WebhookUrl::parse(&text, &policy) {
             let uri: http::Uri = url.as_str().parse().unwrap();
             let host = uri.host().unwrap();
-            proptest::prop_assert_eq!(host.trim_start_matches('[').trim_end_matches(']'), url.host());
+            proptest::prop_assert_eq!(host.trim_start_matches('[').trim_end_matches(']'),
+                url.host());
             proptest::prop_assert_eq!(uri.scheme_str(), Some(url.scheme()));
             proptest::prop_assert_eq!(uri.path_and_query().unwrap().as_str(), url.path_and_query());
-            proptest::prop_assert_eq!(uri.port_u16().unwrap_or(if url.is_https() { 443 } else { 80 }), url.port());
+            let default = if url.is_https() { 443 } else { 80 };
+        proptest::prop_assert_eq!(uri.port_u16().unwrap_or(default), url.port());
         }
     }
 }

@@ -46,9 +46,8 @@ async fn every_answer_is_judged_by_the_lists() {
         [("other", "name-single-label"), ("x.bad.example", "denied"), ("10.0.0.7", "ipv4-private")]
     {
         assert_eq!(verdict(&egress, host, 443).await, Err(refused(rule)), "{host}");
-        assert!(
-            matches!(egress.examine(host, 443).await, Err(Stopped::Refused(refused)) if refused.rule == rule)
-        );
+        assert!(matches!(egress.examine(host, 443).await,
+                Err(Stopped::Refused(refused)) if refused.rule == rule));
     }
     assert_eq!(resolver.asked(), 0, "what is refused by its name is not looked up");
     assert_eq!(egress.examine("receiver", 443).await, Err(Stopped::NotResolved(NoName::Missing)));

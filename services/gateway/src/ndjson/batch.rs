@@ -1,4 +1,4 @@
-//! Lines that go in one call, and the lines of what became of them.
+//! Lines that are sent in one call, and the result lines that answer them.
 
 use std::time::Duration;
 
@@ -10,40 +10,42 @@ use outrider_shares::Holder;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 use tokio::time::Instant;
 
-use super::Rule;
 use crate::{
-    answer::ErrorObject,
-    call,
-    cost::{Cost, Decoding, Held},
-    deadline,
-    fault::fault,
-    payload, read, write,
+    exchange::{
+        answer::ErrorObject,
+        call,
+        cost::{Cost, Decoding, HeldRoom},
+        deadline,
+        fault::fault,
+    },
+    json::{payload, read, write},
+    route::LinesRule,
 };
 
-/// The wait between repetitions of a call that is refused as overload.
+/// The wait before a call that was refused as overload is sent again.
 const OVERLOAD_WAIT: Duration = Duration::from_millis(200);
 
-/// Everything about the calls of an upload but their entries.
-pub(super) struct Caller {
+/// Everything about the calls of an upload except their entries.
+pub(super) struct CallTemplate {
     pub(super) backend: Backend,
     pub(super) grpc_path: String,
     pub(super) headers: HeaderMap,
     /// The request without entries.
     pub(super) base: DynamicMessage,
     pub(super) output: MessageDescriptor,
-    pub(super) rule: Rule,
+    pub(super) rule: LinesRule,
     pub(super) max_answer_bytes: usize,
     pub(super) decoding: Decoding,
-    /// Who uploads.
+    /// The caller of the upload.
     pub(super) holder: Holder,
-    /// How long a call may take, and how long it is repeated when it is refused as overload.
+    /// How long a call may take, and how long it is repeated while it is refused as overload.
     pub(super) timeout: Duration,
 }
 
-/// Lines in their order.
+/// Lines in order.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Their numbers and texts; why those are refused that are too long.
+    /// The number and text of each line, or why it is refused if it is too long.
     lines: Vec<(u64, Result<Bytes, Error>)>,
     bytes: usize,
 }
@@ -57,7 +59,7 @@ impl Batch {
         self.lines.len()
     }
 
-    /// The text of its lines, in bytes.
+    /// Returns the length of the lines' texts, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -67,15 +69,16 @@ impl Batch {
         self.lines.push((number, text));
     }
 
-    /// Sends the entries, and writes a line for each line. The first batch of an upload fails as a
-    /// whole when its call does: the answer is not begun and can say so.
-    pub(super) async fn run(self, caller: &Caller, first: bool) -> Result<Vec<u8>, Error> {
+    /// Sends the entries, and writes a result line for each line. If the call for the first batch
+    /// of an upload fails, the whole upload fails, because its answer has not begun and can still
+    /// be an error.
+    pub(super) async fn run(self, caller: &CallTemplate, first: bool) -> Result<Vec<u8>, Error> {
         let (Decoded { lines, entries }, _room) = caller.decode(self).await?;
         let count = entries.len();
         let called = if count > 0 { caller.call(entries).await } else { Ok(Vec::new()) };
         let mut results = match called {
             Ok(results) if results.len() == count => Ok(results.into_iter()),
-            Ok(_) => Err(Error::internal("the answer has another number of results")),
+            Ok(_) => Err(Error::internal("the answer has a wrong number of results")),
             Err(error) if first => return Err(error),
             Err(error) => Err(error),
         };
@@ -97,14 +100,14 @@ impl Batch {
     }
 }
 
-/// The entries of a batch, and of each line why it is none.
+/// The entries of a batch, and for each line the error if it gave none.
 struct Decoded {
     lines: Vec<(u64, Option<Error>)>,
     entries: Vec<Value>,
 }
 
 impl Decoded {
-    /// Fails when there is no room.
+    /// Fails if there is no room.
     fn of(
         lines: Vec<(u64, Result<Bytes, Error>)>,
         desc: &MessageDescriptor,
@@ -129,27 +132,27 @@ impl Decoded {
 }
 
 fn entry(text: &Bytes, desc: &MessageDescriptor, cost: &Cost) -> Result<Value, Error> {
-    let value = read::message(text, desc, cost).map_err(of_the_line)?.value;
+    let value = read::message(text, desc, cost).map_err(line_error)?.value;
     value.ok_or_else(|| Error::new(Reason::MalformedRequest, "the line must be an object"))
 }
 
-/// What is read is a line, not a body.
-fn of_the_line(mut error: Error) -> Error {
+/// Errors say "the line" instead of "the body".
+fn line_error(mut error: Error) -> Error {
     if let Some(rest) = error.message.strip_prefix("the body ") {
         error.message = format!("the line {rest}").into();
     }
     error
 }
 
-/// Whether there may be room in a moment.
+/// Returns whether there may be room in a moment.
 fn is_overload(error: &Error) -> bool {
     matches!(error.reason, Reason::Overloaded | Reason::ShareExhausted)
 }
 
-impl Caller {
-    /// The entries of a batch, once there is room for them: meanwhile the upload waits, which holds
-    /// its client.
-    async fn decode(&self, batch: Batch) -> Result<(Decoded, Held), Error> {
+impl CallTemplate {
+    /// Decodes the entries of a batch as soon as there is room. Until then the upload waits, which
+    /// slows down its client.
+    async fn decode(&self, batch: Batch) -> Result<(Decoded, HeldRoom), Error> {
         let give_up = Instant::now() + self.timeout;
         loop {
             let (lines, desc) = (batch.lines.clone(), self.rule.entry.clone());
@@ -166,9 +169,10 @@ impl Caller {
         }
     }
 
-    /// Asks the role, who knows the caller, before anything is read: what it says of an upload
-    /// without any line. Fails when it says more than that the entries are missing.
-    pub(super) async fn introduce(&self) -> Result<Error, Error> {
+    /// Calls the role without entries before anything is read, because the role decides what the
+    /// caller may do. Returns the role's error, which is also the error of an upload without lines.
+    /// Fails if the error is not that the entries are missing.
+    pub(super) async fn call_without_entries(&self) -> Result<Error, Error> {
         match self.call(Vec::new()).await {
             Err(error) if error.reason == Reason::InvalidField => Ok(error),
             Err(error) => Err(error),
@@ -200,10 +204,10 @@ impl Caller {
                     let results = answer.get_field(&self.rule.response).into_owned();
                     return match results {
                         Value::List(results) => Ok(results),
-                        _ => Err(Error::internal("the results are no list")),
+                        _ => Err(Error::internal("the results are not a list")),
                     };
                 }
-                // Nothing was taken: the upload waits, which holds its client.
+                // Nothing was accepted. The upload waits, which slows down its client.
                 Err(error) if error.is_overload() && Instant::now() + OVERLOAD_WAIT < give_up => {
                     tokio::time::sleep(OVERLOAD_WAIT).await;
                 }
@@ -220,9 +224,9 @@ impl Caller {
         result: &Value,
     ) -> Result<(), Error> {
         let result =
-            result.as_message().ok_or_else(|| Error::internal("a result is no message"))?;
+            result.as_message().ok_or_else(|| Error::internal("a result is not a message"))?;
         if let Some(error) = status_of(result) {
-            return write_error(out, Some(number), &self.in_words_of_the_line(error, index), None);
+            return write_error(out, Some(number), &self.translate_to_line(error, index), None);
         }
         let text = write::message(result)?;
         let fields = text.strip_prefix(b"{").unwrap_or_default();
@@ -235,8 +239,9 @@ impl Caller {
         Ok(())
     }
 
-    /// A role names fields from its request on, and as the proto does; the line knows neither.
-    fn in_words_of_the_line(&self, mut error: Error, index: usize) -> Error {
+    /// A role names fields by their path in its request and with proto names. Translates both to
+    /// the line.
+    fn translate_to_line(&self, mut error: Error, index: usize) -> Error {
         if error.violations.is_empty() {
             return error;
         }
@@ -254,7 +259,7 @@ impl Caller {
     }
 }
 
-/// The error in a result that is one.
+/// Returns the error of a result, if it has one.
 fn status_of(result: &DynamicMessage) -> Option<Error> {
     let is_status = |field: &prost_reflect::FieldDescriptor| {
         field.kind().as_message().is_some_and(|message| message.full_name() == "google.rpc.Status")
@@ -265,7 +270,8 @@ fn status_of(result: &DynamicMessage) -> Option<Error> {
     Some(from_message(&status))
 }
 
-/// A line that says why a line is refused, or, without a number, why the upload ended early.
+/// Writes a line that says why a line was refused, or, without a number, why the upload ended
+/// early.
 pub(super) fn write_error(
     out: &mut Vec<u8>,
     number: Option<u64>,
@@ -273,7 +279,7 @@ pub(super) fn write_error(
     request_id: Option<&str>,
 ) -> Result<(), Error> {
     if number.is_none() && error.reason == Reason::Internal {
-        tracing::error!(error = %error.message, "an upload ended by a fault of ours");
+        tracing::error!(error = %error.message, "an upload ended because of an internal fault");
     }
     out.push(b'{');
     if let Some(number) = number {

@@ -1,29 +1,29 @@
-//! From bytes as they come to lines.
+//! Splits bytes into lines as they arrive.
 
 use bytes::{Bytes, BytesMut};
 use outrider_model::{Error, Reason};
 
-use crate::body::LIMIT_KEY;
+use crate::exchange::body::LIMIT_KEY;
 
 /// A line that is not blank.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// Its number in the body, from 1; blank lines count.
+    /// The number of the line in the body, from 1. Blank lines count.
     pub(crate) number: u64,
-    /// Its text, or that it is too long.
+    /// The text, or an error if the line is too long.
     pub(crate) text: Result<Bytes, Error>,
 }
 
-/// Holds no more than one line and what came with its end.
+/// Holds no more than one line, and the bytes that arrived with its end.
 pub(crate) struct Lines {
     buffer: BytesMut,
-    /// How far the buffer is known to hold no line feed.
+    /// Length of the prefix of the buffer that has no line feed.
     searched: usize,
-    /// Lines that ended.
+    /// Number of lines that ended.
     ended: u64,
-    /// The longest line, in bytes.
+    /// Maximum length of a line, in bytes.
     limit: usize,
-    /// Whether the line under way is over the limit, so that its bytes are dropped as they come.
+    /// Whether the current line is over the limit, so that its bytes are dropped as they arrive.
     too_long: bool,
 }
 
@@ -36,12 +36,12 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes that wait.
+    /// Returns the number of bytes in memory.
     pub(crate) fn held(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The next line that is complete.
+    /// Returns the next complete line.
     pub(crate) fn next(&mut self) -> Option<Line> {
         while let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
             let mut text = self.buffer.split_to(self.searched + end + 1);
@@ -60,7 +60,8 @@ impl Lines {
         None
     }
 
-    /// The last line, which need not end with a line feed, when all complete ones were taken.
+    /// Returns the last line, which need not end with a line feed, after all complete lines were
+    /// taken.
     pub(crate) fn last(&mut self) -> Option<Line> {
         let text = self.buffer.split();
         self.searched = 0;
@@ -76,10 +77,7 @@ impl Lines {
         let error = || {
             Error::new(
                 Reason::TooLarge,
-                format!(
-                    "the line is over {} bytes, the most that this server takes ({LIMIT_KEY})",
-                    self.limit
-                ),
+                format!("the line is over the limit of {} bytes ({LIMIT_KEY})", self.limit),
             )
         };
         Some(Line {

@@ -1,5 +1,5 @@
-//! One upload: a task that reads, calls and writes, apart from the connection, so that a client may
-//! write for a while before it reads.
+//! An upload: a separate task reads, calls and writes, so that a client may write for a while
+//! before it reads.
 
 use std::{future::pending, sync::Arc};
 
@@ -17,42 +17,46 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::{
-    batch::{Batch, Caller, write_error},
+    batch::{Batch, CallTemplate, write_error},
     lines::{Line, Lines},
 };
-use crate::{Options, Shared, body, deadline};
+use crate::{
+    Options,
+    exchange::{Shared, body, deadline},
+};
 
-/// Chunks of results that wait, whatever their size.
+/// Maximum number of chunks of results that wait, whatever their size.
 const CHUNKS: usize = 1_024;
 
-/// Results of a call with the room they take while they wait, or why there are none at all.
+/// Results of a call with the room that they take while they wait, or the error if there are no
+/// results at all.
 type Chunk = Result<(Bytes, Room), Error>;
-/// Of the upload's own room, and of that for all answers.
+/// From the upload's own room, and from the room for all answers.
 type Room = (OwnedSemaphorePermit, Share);
 
 pub(super) struct Upload {
-    caller: Arc<Caller>,
+    caller: Arc<CallTemplate>,
     options: Options,
     request_id: Option<String>,
-    /// When the client wants it to end.
+    /// When the client wants the upload to end.
     end: Option<Instant>,
     draining: BoxFuture<'static, ()>,
     lines: Lines,
-    /// A line that did not fit the batch any more.
+    /// A line that did not fit into the batch.
     parked: Option<Line>,
     batch: Batch,
-    /// When the next line must be whole, while nothing but that is waited for.
+    /// When the next line must be complete. Set while the upload waits for nothing else.
     due: Option<Instant>,
     calls: FuturesOrdered<BoxFuture<'static, Result<Vec<u8>, Error>>>,
-    /// Whether the first call succeeded: before, it is the only one, and the answer can still be an
-    /// error.
+    /// Whether the first call succeeded. Until then it is the only call, and the answer can still
+    /// be an error.
     begun: bool,
     /// Bytes of results that may wait.
     room: Arc<Semaphore>,
-    /// Room for all answers that are not sent, and whose they are.
+    /// Room for all answers that are not sent, and the caller whose share of it is used.
     unsent: Shares,
     holder: Holder,
-    /// What an upload without any line is answered.
+    /// The error for an upload without lines.
     without_lines: Error,
     _place: Share,
 }
@@ -60,7 +64,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(
         shared: &Shared,
-        caller: Caller,
+        caller: CallTemplate,
         holder: Holder,
         request_id: Option<String>,
         end: Option<Instant>,
@@ -89,8 +93,8 @@ impl Upload {
         }
     }
 
-    /// Begins, and waits for the first results; the others follow. The task ends when what this
-    /// gives is dropped.
+    /// Starts the task and waits for the first results. The others follow in the stream. The task
+    /// ends when the stream is dropped.
     pub(super) async fn start(
         self,
         body: Incoming,
@@ -117,7 +121,7 @@ impl Upload {
         };
         match outcome {
             Ok(()) => {}
-            // The answer has begun: its last line says why there are no more.
+            // The answer has begun, so its last line says why there are no more.
             Err(error) if self.begun => {
                 let mut text = Vec::new();
                 if write_error(&mut text, None, &error, self.request_id.as_deref()).is_ok() {
@@ -154,8 +158,10 @@ impl Upload {
             let due = self.due(reads);
             tokio::select! {
                 biased;
-                () = self.draining.as_mut(), if ended.is_none() => ended = Some(Err(Error::shutting_down())),
-                // Before the body: one that never stops must not hide that the time is up.
+                () = self.draining.as_mut(),
+                    if ended.is_none() => ended = Some(Err(Error::shutting_down())),
+                // Checked before the body, because a body that never pauses must not hide that the
+                // time is up.
                 () = sleep_until(due), if due.is_some() => ended = Some(Err(self.idle())),
                 Some(results) = self.calls.next(), if !self.calls.is_empty() => {
                     let results = results?;
@@ -167,8 +173,8 @@ impl Upload {
         }
     }
 
-    /// When the next line must be whole. A client may wait for the results of what it sent: no time
-    /// counts while there are calls.
+    /// Returns when the next line must be complete. No time counts while there are calls, because a
+    /// client may wait for their results.
     fn due(&mut self, reads: bool) -> Option<Instant> {
         self.due = if reads && self.calls.is_empty() {
             Some(self.due.unwrap_or_else(|| Instant::now() + self.options.upload_idle_timeout))
@@ -181,12 +187,12 @@ impl Upload {
     fn idle(&self) -> Error {
         Error::new(
             Reason::StreamIdle,
-            format!("no whole line came for {}", span(self.options.upload_idle_timeout)),
+            format!("no complete line arrived for {}", span(self.options.upload_idle_timeout)),
         )
     }
 
-    /// Takes what came and what else is there, as far as one batch goes, lines or not; the end,
-    /// when it is reached.
+    /// Takes the first frame and all others that have arrived, up to the size of one batch, with or
+    /// without complete lines. Returns the end of the body once it is reached.
     fn take_all(
         &mut self,
         first: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>,
@@ -216,8 +222,8 @@ impl Upload {
         self.parked.is_some() || self.batch.len() >= self.caller.rule.max_entries
     }
 
-    /// Moves lines to the batch while they fit; the last, unfinished one too when the body has
-    /// ended well.
+    /// Moves lines into the batch while they fit. If the body ended well, this includes an
+    /// unfinished last line.
     fn fill(&mut self, ended: Option<&Result<(), Error>>) {
         let whole = matches!(ended, Some(Ok(())));
         while self.batch.len() < self.caller.rule.max_entries {
@@ -242,7 +248,7 @@ impl Upload {
         self.calls.push_back(Box::pin(async move { batch.run(&caller, first).await }));
     }
 
-    /// Waits for room; the upload is read no further meanwhile.
+    /// Waits for room. Nothing more is read meanwhile.
     async fn send(&mut self, text: Vec<u8>, out: &mpsc::Sender<Chunk>) {
         let wanted = text.len().min(self.options.upload_results_bytes);
         let permits = Arc::clone(&self.room)
@@ -250,7 +256,7 @@ impl Upload {
             .await;
         if let Ok(permits) = permits {
             let share = self.unsent.wait(self.holder, text.len()).await;
-            // Whoever does not take it is gone, and so will this task be.
+            // If the receiver is gone, this task will end too.
             let _ = out.send(Ok((text.into(), (permits, share)))).await;
         }
     }

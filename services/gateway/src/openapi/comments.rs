@@ -8,9 +8,9 @@ use prost_reflect::{
     MethodDescriptor,
 };
 
-type Place = (String, Vec<i32>);
+type Location = (String, Vec<i32>);
 
-static COMMENTS: LazyLock<HashMap<Place, String>> = LazyLock::new(|| {
+static COMMENTS: LazyLock<HashMap<Location, String>> = LazyLock::new(|| {
     let of_file = |file: FileDescriptor| {
         let locations =
             file.file_descriptor_proto().source_code_info.clone().unwrap_or_default().location;
@@ -23,28 +23,31 @@ static COMMENTS: LazyLock<HashMap<Place, String>> = LazyLock::new(|| {
     DESCRIPTORS.files().flat_map(of_file).collect()
 });
 
-/// Something of a proto that can have a comment.
+/// An element of a proto that can have a comment.
 pub(super) trait Commented {
-    /// Where it stands: its file and its path in there.
-    fn place(&self) -> Place;
+    /// Returns where the element is: its file and its path in the file.
+    fn location(&self) -> Location;
 
-    /// Its comment; empty when it has none.
+    /// Returns the comment, or an empty text.
     fn comment(&self) -> &'static str {
-        COMMENTS.get(&self.place()).map_or("", String::as_str)
+        COMMENTS.get(&self.location()).map_or("", String::as_str)
     }
 }
 
 macro_rules! commented {
     ($($name:ty)*) => {$(impl Commented for $name {
-        fn place(&self) -> Place {
+        fn location(&self) -> Location {
             (self.parent_file().name().to_owned(), self.path().to_vec())
         }
     })*};
 }
 
-commented! { MessageDescriptor FieldDescriptor EnumDescriptor EnumValueDescriptor MethodDescriptor prost_reflect::ServiceDescriptor }
+commented! {
+    MessageDescriptor FieldDescriptor EnumDescriptor EnumValueDescriptor MethodDescriptor
+    prost_reflect::ServiceDescriptor
+}
 
-/// Lines of one paragraph joined: where a line ends in a proto says nothing.
+/// Joins the lines of each paragraph: line breaks in a proto have no meaning.
 fn unwrapped(text: &str) -> String {
     let paragraphs = text
         .trim()
@@ -53,7 +56,7 @@ fn unwrapped(text: &str) -> String {
     paragraphs.map(|paragraph| paragraph.trim().to_owned()).collect::<Vec<_>>().join("\n\n")
 }
 
-/// The first sentence, for a title.
+/// Returns the first sentence, for a title.
 pub(super) fn summary(comment: &str) -> &str {
     let first = comment.split("\n\n").next().unwrap_or_default();
     first.split_once(". ").map_or(first, |(sentence, _)| sentence).trim_end_matches('.')

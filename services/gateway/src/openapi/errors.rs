@@ -1,4 +1,4 @@
-//! The one shape of errors, and the answers that have it.
+//! The one form of errors, and the answers that have it.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,14 @@ use outrider_model::Reason;
 use outrider_rpc::status::codes;
 use serde_json::{Map, Value, json};
 
-use super::schema::{Schemas, reference};
+use super::schema::{ERROR, Schemas, reference};
 
-/// The object under `error`.
-pub(super) const ERROR: &str = "Error";
-/// The body of an answer that refuses.
+/// The body of an error answer.
 const ERROR_ANSWER: &str = "ErrorAnswer";
 
-/// Adds the shape of errors.
+/// Adds the schemas of errors.
 pub(super) fn add_schemas(schemas: &mut Schemas) {
-    let mut meanings = String::from("Why, as a stable text.\n");
+    let mut meanings = String::from("The reason, as a stable text.\n");
     for reason in Reason::ALL {
         meanings.push_str(&format!("\n- `{reason}` ({}): {}", codes(*reason).1, reason.meaning()));
     }
@@ -31,7 +29,8 @@ pub(super) fn add_schemas(schemas: &mut Schemas) {
             "description": "What is wrong with one field.",
             "required": ["field", "description"],
             "properties": {
-                "field": { "type": "string", "description": "The field's path in the request, such as event.event_type." },
+                "field": { "type": "string", "description": "The field's path in the request, such \
+                    as event.event_type." },
                 "description": { "type": "string", "description": "What is expected." },
             },
         }),
@@ -40,40 +39,47 @@ pub(super) fn add_schemas(schemas: &mut Schemas) {
     schemas.insert(
         ERROR_ANSWER,
         json!({
-            "type": "object", "description": "The body of every answer that is not 2xx.", "required": ["error"],
-            "properties": { "error": { "$ref": "#/components/schemas/Error", "description": "What went wrong." } },
+            "type": "object", "description": "The body of every answer that is not 2xx.",
+                "required": ["error"],
+            "properties": { "error": { "$ref": "#/components/schemas/Error",
+                "description": "What went wrong." } },
             "examples": [example()],
         }),
     );
 }
 
 fn error() -> Value {
-    let violations = json!({ "type": "array", "items": reference("FieldViolation"), "description": "The fields that are wrong." });
+    let violations = json!({ "type": "array", "items": reference("FieldViolation"),
+        "description": "The fields that are wrong." });
     json!({
         "type": "object",
         "description": "Why a request, or one item of a batch, was refused.",
         "required": ["code", "status", "reason", "message", "violations"],
         "properties": {
             "code": { "type": "integer", "description": "The HTTP status." },
-            "status": { "type": "string", "description": "The gRPC code's name." },
-            "reason": { "$ref": "#/components/schemas/ErrorReason", "description": "Why, as a stable text." },
-            "message": { "type": "string", "description": "For people." },
+            "status": { "type": "string", "description": "The name of the gRPC code." },
+            "reason": { "$ref": "#/components/schemas/ErrorReason",
+                "description": "The reason, as a stable text." },
+            "message": { "type": "string", "description": "The error, as a text for people." },
             "violations": violations,
-            "retry_after_seconds": { "type": "integer", "minimum": 1, "description": "When a retry may help: after so long." },
-            "request_id": { "type": "string", "description": "The request, in the server's logs. Not in items of a batch." },
+            "retry_after_seconds": { "type": "integer", "minimum": 1,
+                "description": "How long to wait before a retry, if a retry may help." },
+            "request_id": { "type": "string", "description": "The id of the request in the \
+                server's logs. Not set in items of a batch." },
         },
     })
 }
 
 fn example() -> Value {
     json!({ "error": {
-        "code": 400, "status": "INVALID_ARGUMENT", "reason": "INVALID_FIELD", "message": "event.event_type: must not be empty",
+        "code": 400, "status": "INVALID_ARGUMENT", "reason": "INVALID_FIELD",
+            "message": "event.event_type: must not be empty",
         "violations": [{ "field": "event.event_type", "description": "must not be empty" }],
         "request_id": "0190b6f2-8f6e-7c5e-9d0f-6f6e7c5e9d0f",
     } })
 }
 
-/// The refusals by HTTP status, with the reasons of each.
+/// Returns the reasons by HTTP status.
 fn by_status() -> BTreeMap<u16, Vec<Reason>> {
     let mut statuses = BTreeMap::<_, Vec<_>>::new();
     for reason in Reason::ALL {
@@ -82,7 +88,7 @@ fn by_status() -> BTreeMap<u16, Vec<Reason>> {
     statuses
 }
 
-/// The refusals as components, by name.
+/// Returns the error answers as components, by name.
 pub(super) fn responses() -> Map<String, Value> {
     let response = |(status, reasons): (u16, Vec<Reason>)| {
         let lines = reasons
@@ -92,7 +98,7 @@ pub(super) fn responses() -> Map<String, Value> {
             .join("\n\n");
         (component(status), answer(&lines, status))
     };
-    let other = ("ErrorDefault".to_owned(), answer("Any other refusal.", 0));
+    let other = ("ErrorDefault".to_owned(), answer("Any other error.", 0));
     by_status().into_iter().map(response).chain([other]).collect()
 }
 
@@ -103,14 +109,16 @@ fn component(status: u16) -> String {
 fn answer(description: &str, status: u16) -> Value {
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } });
     if matches!(status, 429 | 503) {
-        headers["Retry-After"] = json!({ "description": "Seconds to wait.", "schema": { "type": "integer", "minimum": 1 } });
+        headers["Retry-After"] = json!({ "description": "Seconds to wait.",
+            "schema": { "type": "integer", "minimum": 1 } });
     }
-    json!({ "description": description, "headers": headers, "content": { "application/json": { "schema": reference(ERROR_ANSWER) } } })
+    json!({ "description": description, "headers": headers,
+        "content": { "application/json": { "schema": reference(ERROR_ANSWER) } } })
 }
 
-/// The refusals of one operation. What cannot happen to it is left out: its path has the method;
-/// reading conflicts with nothing. Only streams have a media type to be refused and a place that
-/// can be lost.
+/// Returns the error answers of an operation, without those that cannot occur: its path has the
+/// method, and reading conflicts with nothing. Only streams can refuse a media type or lose a
+/// position.
 pub(super) fn of_operation(
     http_method: &str,
     streams: bool,

@@ -1,4 +1,4 @@
-//! One route as an operation.
+//! A route as an operation.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
@@ -9,12 +9,14 @@ use super::{
     schema::Schemas,
 };
 use crate::{
-    ndjson, payload,
-    route::{BodyRule, Route},
-    scalar, secret, stream,
+    json::{payload, scalar, secret},
+    route::{BodyRule, Route, lines_rule, stream_rule},
 };
 
-/// The operation of a route. `number` is 1 for a method's first route.
+/// The one security scheme.
+pub(super) const SECURITY: &str = "ApiKey";
+
+/// Builds the operation of a route. `number` is 1 for the first route of a method.
 pub(super) fn operation(
     schemas: &mut Schemas,
     method: &MethodDescriptor,
@@ -30,7 +32,7 @@ pub(super) fn operation(
         outrider_rpc::methods::required_scope(&route.grpc_path).map(|scope| scope.to_string());
     let description = match &scope {
         Some(scope) => format!(
-            "{}\n\nNeeds the scope `{scope}`. gRPC: `{}`.",
+            "{}\n\nRequires the scope `{scope}`. gRPC: `{}`.",
             method.comment(),
             route.grpc_path
         ),
@@ -41,7 +43,7 @@ pub(super) fn operation(
         "tags": [service.name()],
         "summary": summary(method.comment()),
         "description": description,
-        "security": [{ super::SECURITY: scope.into_iter().collect::<Vec<_>>() }],
+        "security": [{ SECURITY: scope.into_iter().collect::<Vec<_>>() }],
         "parameters": parameters(schemas, route),
         "responses": responses(schemas, route),
     });
@@ -51,7 +53,7 @@ pub(super) fn operation(
     operation
 }
 
-/// The path of a route as OpenAPI writes it: variables without their patterns.
+/// Writes the path of a route as OpenAPI does: variables without their patterns.
 pub(super) fn path(template: &str) -> String {
     let mut path = String::with_capacity(template.len());
     let mut rest = template;
@@ -78,14 +80,18 @@ fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
         let field = header.field();
         parameters.push(json!({
             "name": header.header(), "in": "header", "required": false,
-            "description": format!("Gives `{}` when the body does not. {}", field.name(), field.last().comment()),
+            "description": format!("Sets `{}` if the body does not. {}", field.name(),
+                field.last().comment()),
             "schema": schemas.kind(&field.last().kind()),
         }));
     }
     if let Some(field) = route.stream.as_ref().and_then(|stream| stream.resume.as_ref()) {
         parameters.push(json!({
-            "name": "Last-Event-ID", "in": "header", "required": false, "schema": { "type": "string" },
-            "description": format!("The id of the last event received. It wins over `{}`. {}", field.name(), field.comment()),
+            "name": "Last-Event-ID", "in": "header", "required": false,
+                "schema": { "type": "string" },
+            "description": format!("The id of the last event received. It takes precedence over \
+                `{}`. {}",
+                field.name(), field.comment()),
         }));
     }
     for shared in ["RequestId", "RequestTimeout"] {
@@ -97,7 +103,8 @@ fn parameters(schemas: &mut Schemas, route: &Route) -> Vec<Value> {
 /// How deep query parameters go into objects.
 const QUERY_DEPTH: usize = 4;
 
-/// Parameters of the fields that neither the path nor the body gives, nested ones with dots.
+/// Adds parameters for the fields that neither the path nor the body gives. Nested fields have
+/// names with dots.
 fn query(
     schemas: &mut Schemas,
     route: &Route,
@@ -120,9 +127,8 @@ fn query(
                 let object = schema.as_object_mut();
                 let description =
                     object.and_then(|object| object.remove("description")).unwrap_or_default();
-                parameters.push(
-                    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema }),
-                );
+                parameters.push(json!({ "name": name, "in": "query", "required": false,
+                        "description": description, "schema": schema }));
             }
             Kind::Message(inner)
                 if !field.is_map()
@@ -142,7 +148,7 @@ fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
     };
     let (schema, description, required) = match &route.body {
         BodyRule::None => return None,
-        // A change without a body can be whole: a mask then clears what it names.
+        // An update without a body can be complete: its mask then clears the fields that it names.
         BodyRule::Field(field) => {
             (schemas.kind(&field.kind()), field.comment(), route.http_method != "PATCH")
         }
@@ -161,29 +167,33 @@ fn body(schemas: &mut Schemas, route: &Route) -> Option<Value> {
     }
     let mut content = json!({ "application/json": content });
     if let Some(rule) = &route.ndjson {
-        content[ndjson::MEDIA_TYPE] = lines(&format!(
-            "Each line is one of `{}` as JSON; blank lines are skipped. There may be any number of them.",
+        content[lines_rule::MEDIA_TYPE] = lines(&format!(
+            "Each line is one of `{}` as JSON. Blank lines are skipped. The number of lines is not \
+                limited.",
             rule.request.name()
         ));
     }
     Some(json!({ "description": description, "required": required, "content": content }))
 }
 
-/// Newline-delimited JSON: OpenAPI 3.1 knows a text of it, and no schema of its lines.
+/// Newline-delimited JSON. OpenAPI 3.1 can describe it as a text only, without a schema for its
+/// lines.
 fn lines(description: &str) -> Value {
     json!({ "schema": { "type": "string", "description": description } })
 }
 
-/// Bodies to try, of the methods with which one begins.
+/// Bodies to try, for the methods that new users need first.
 fn example(grpc_path: &str) -> Option<Value> {
-    let event = json!({ "event_type": "invoice.paid", "data": { "amount": 42 }, "idempotency_key": "invoice-17-paid" });
+    let event = json!({ "event_type": "invoice.paid", "data": { "amount": 42 },
+        "idempotency_key": "invoice-17-paid" });
     match grpc_path {
         "/outrider.ingest.v1.IngestService/PublishEvent" => Some(event),
         "/outrider.ingest.v1.IngestService/BatchPublishEvents" => {
             Some(json!({ "events": [event] }))
         }
         "/outrider.admin.v1.EndpointService/CreateEndpoint" => Some(
-            json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices", "timeout": "15s" }),
+            json!({ "http": { "url": "https://example.com/webhooks" }, "description": "Invoices",
+                "timeout": "15s" }),
         ),
         "/outrider.admin.v1.ProjectService/CreateProject" => Some(json!({ "name": "Shop" })),
         "/outrider.admin.v1.ApiKeyService/CreateApiKey" => {
@@ -193,9 +203,10 @@ fn example(grpc_path: &str) -> Option<Value> {
     }
 }
 
-/// What a stream looks like.
-const EVENTS: &str = "Server-sent events: `id` is the cursor, `event` the name of what the message tells, `data` the message in JSON \
-                      (x-event-data-schema). An event `error` with the JSON of an error is the last one.";
+/// The description of a stream.
+const EVENTS: &str = "Server-sent events: `id` is the cursor, `event` is the name of the kind of \
+    message, and `data` is the message in JSON (x-event-data-schema). If the stream ends with an \
+    error, the last event is named `error` and has the JSON of the error.";
 
 fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     let (schema, description) = match &route.response_body {
@@ -205,7 +216,7 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
     let streams = route.stream.is_some();
     let content = if streams {
         let events = json!({ "type": "string", "description": EVENTS });
-        json!({ stream::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
+        json!({ stream_rule::MEDIA_TYPE: { "schema": events, "x-event-data-schema": schema } })
     } else {
         json!({ "application/json": { "schema": schema } })
     };
@@ -215,9 +226,10 @@ fn responses(schemas: &mut Schemas, route: &Route) -> Map<String, Value> {
         "content": content,
     });
     if let Some(rule) = &route.ndjson {
-        answer["content"][ndjson::MEDIA_TYPE] = lines(&format!(
-            "To a request of lines: for each of its lines, in order, one of `{}` with the number of the line as `line`. A last line \
-             without `line` says in `error` why the rest was not read.",
+        answer["content"][lines_rule::MEDIA_TYPE] = lines(&format!(
+            "For a request of lines: for each of its lines, in order, one of `{}` with the number \
+                of the line as `line`. If the rest was not read, a last line without `line` says \
+                why in `error`.",
             rule.response.name()
         ));
     }

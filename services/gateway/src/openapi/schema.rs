@@ -1,4 +1,4 @@
-//! Messages and enums as JSON schemas, in the mapping of `read` and `write`.
+//! Messages and enums as JSON schemas, with the same mapping as `read` and `write`.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,16 @@ use serde_json::{Map, Value, json};
 use outrider_rpc::bounds;
 
 use super::comments::Commented;
-use crate::{
+use crate::json::{
     behavior::{self, IDENTIFIER, IMMUTABLE, INPUT_ONLY, OUTPUT_ONLY},
     payload::{self, DATA, DATA_BASE64},
     range,
 };
 
-/// The named schemas that the document refers to, as they are found.
+/// The object under `error`.
+pub(super) const ERROR: &str = "Error";
+
+/// The named schemas that the document refers to, added as they are found.
 #[derive(Default)]
 pub(super) struct Schemas {
     schemas: BTreeMap<String, Value>,
@@ -29,18 +32,19 @@ impl Schemas {
         self.schemas.insert(name.to_owned(), schema);
     }
 
-    /// A field's schema with its description.
+    /// Returns the schema of a field, with its description.
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
-                json!({ "type": "object", "additionalProperties": self.kind(&entry.map_entry_value_field().kind()) })
+                json!({ "type": "object",
+                    "additionalProperties": self.kind(&entry.map_entry_value_field().kind()) })
             }
             kind if field.is_list() => json!({ "type": "array", "items": self.kind(&kind) }),
             kind => self.kind(&kind),
         };
         let behaviors = behavior::of(field);
         if let Some(object) = schema.as_object_mut() {
-            if let Some(most) = bounds::option(field) {
+            if let Some(most) = bounds::declared_max_items(field) {
                 object.insert(
                     if field.is_map() { "maxProperties" } else { "maxItems" }.into(),
                     most.into(),
@@ -72,7 +76,7 @@ impl Schemas {
         schema
     }
 
-    /// The schema of one value.
+    /// Returns the schema of one value.
     pub(super) fn kind(&mut self, kind: &Kind) -> Value {
         match kind {
             Kind::Bool => json!({ "type": "boolean" }),
@@ -118,7 +122,8 @@ impl Schemas {
         match message.full_name() {
             "google.protobuf.Timestamp" => json!({ "type": "string", "format": "date-time" }),
             "google.protobuf.Duration" => json!({
-                "type": "string", "format": "google-duration", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
+                "type": "string", "format": "google-duration",
+                    "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$", "examples": ["15s", "0.25s"],
             }),
             "google.protobuf.FieldMask" => {
                 json!({ "type": "string", "examples": ["description,max_in_flight"] })
@@ -128,14 +133,15 @@ impl Schemas {
             }
             "google.protobuf.ListValue" => json!({ "type": "array", "items": {} }),
             "google.protobuf.Value" => json!({}),
-            "google.rpc.Status" => reference(super::errors::ERROR),
+            "google.rpc.Status" => reference(ERROR),
             name if name.starts_with("google.protobuf.") => message
                 .get_field_by_name("value")
                 .map_or(json!({}), |value| self.kind(&value.kind())),
             _ => {
                 let name = name(message);
                 if !self.schemas.contains_key(&name) {
-                    // Its place is taken before its fields are seen: they may lead back to it.
+                    // The name is inserted before the fields are visited, because they may lead
+                    // back to the message.
                     self.insert(&name, Value::Null);
                     let schema = self.object(message, &|_| true);
                     self.insert(&name, schema);
@@ -145,7 +151,7 @@ impl Schemas {
         }
     }
 
-    /// The object of those fields that are wanted.
+    /// Returns the schema of an object with the wanted fields.
     pub(super) fn object(
         &mut self,
         message: &MessageDescriptor,
@@ -154,7 +160,7 @@ impl Schemas {
         let (mut properties, mut rivals) = (Map::new(), Vec::new());
         for field in message.fields().filter(|field| wanted(field)) {
             if payload::text_of(message) == Some(&field) {
-                let description = format!("{} Here: any JSON value.", field.comment());
+                let description = format!("{} In JSON: any value.", field.comment());
                 properties.insert(field.name().to_owned(), json!({ "description": description }));
             } else if payload::field_of(message) == Some(&field) {
                 properties.extend(payload_properties(&field));
@@ -182,7 +188,7 @@ impl Schemas {
     }
 }
 
-/// A message's name without its package. `buf lint` and a test hold that no two are alike.
+/// The name of a message without its package. `buf lint` and a test check that names are unique.
 pub(super) fn name(message: &MessageDescriptor) -> String {
     message
         .full_name()
@@ -196,7 +202,7 @@ pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// Every two of the names, none of which may come together.
+/// Every pair of the names. The names of a pair must not be given together.
 fn pairs(names: &[String]) -> Vec<Value> {
     let from = |at: usize| {
         names[at + 1..].iter().map(move |other| json!({ "required": [names[at], other] }))
@@ -209,13 +215,15 @@ fn payload_properties(field: &FieldDescriptor) -> [(String, Value); 2] {
     [
         (
             DATA.to_owned(),
-            json!({ "description": format!("{description} Here: any JSON value; not together with {DATA_BASE64}.") }),
+            json!({ "description": format!("{description} In JSON: any value, not together with \
+                {DATA_BASE64}.") }),
         ),
         (
             DATA_BASE64.to_owned(),
             json!({
                 "type": "string", "contentEncoding": "base64",
-                "description": format!("{description} Here: any bytes, in base64; not together with {DATA}."),
+                "description": format!("{description} In JSON: any bytes, in base64, not together \
+                    with {DATA}."),
             }),
         ),
     ]

@@ -1,4 +1,4 @@
-//! A gateway on a real socket, before roles that record what they get.
+//! A gateway on a real socket, in front of roles that record what they receive.
 #![allow(dead_code)] // Each test binary uses a part.
 
 use std::{
@@ -38,15 +38,15 @@ use tower::util::BoxCloneSyncService;
 
 mod roles;
 
-/// Nothing here takes so long unless it never ends.
+/// Nothing in these tests takes this long unless it never ends.
 pub const LONG: Duration = Duration::from_secs(20);
 
 /// The API key of every caller, as it is sent.
 pub const BEARER: &str =
     "Bearer ork_00000000000000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Knows every key by its id, which says what it is: the one of [`BEARER`] may do everything, and
-/// so may those from 4 to 8, of a project each. Of that with 9 nobody ever tells anything.
+/// Knows every key by its number, which says what the key is. The key of [`BEARER`] may do
+/// everything. So may the keys 4 to 8, each in its own project. Key 9 is never answered.
 pub struct Keys;
 
 #[tonic::async_trait]
@@ -71,12 +71,12 @@ impl Authenticate for Keys {
     }
 }
 
-/// The key of that number, as it is sent.
+/// Returns the key with this number, as it is sent.
 pub fn bearer(number: u8) -> String {
     BEARER.replace("00_A", &format!("0{number}_A"))
 }
 
-/// Presents the key of every caller.
+/// Adds the API key to every call.
 #[derive(Clone)]
 pub struct Present;
 
@@ -90,10 +90,10 @@ impl tonic::service::Interceptor for Present {
     }
 }
 
-/// A channel that presents the key of every caller.
+/// A channel that adds the API key to every call.
 pub type Keyed = InterceptedService<Channel, Present>;
 
-/// A channel to a gateway, by which calls have a key.
+/// Opens a channel to a gateway that adds the API key to every call.
 pub async fn keyed(address: SocketAddr) -> Keyed {
     InterceptedService::new(
         Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap(),
@@ -101,7 +101,7 @@ pub async fn keyed(address: SocketAddr) -> Keyed {
     )
 }
 
-/// What the roles got, by type name, with the metadata that matter.
+/// The calls that the roles received: type name, message, and the relevant metadata.
 #[derive(Clone, Default)]
 pub struct Recorder(Arc<Mutex<Vec<Got>>>, Arc<AtomicUsize>);
 
@@ -127,7 +127,7 @@ impl Recorder {
         });
     }
 
-    /// Streams that are open at the role.
+    /// Returns the number of streams open at the role.
     pub fn open_streams(&self) -> usize {
         self.1.load(Ordering::SeqCst)
     }
@@ -136,7 +136,7 @@ impl Recorder {
         self.0.lock().unwrap().clone()
     }
 
-    /// The last call's message.
+    /// Returns the message of the last call.
     pub fn last<T: prost::Message + Default>(&self) -> T {
         let last = self.calls().pop().expect("a call");
         assert_eq!(last.request, std::any::type_name::<T>());
@@ -173,7 +173,7 @@ pub fn backends(got: &Recorder) -> Backends {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition is true.
 pub async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
@@ -183,13 +183,13 @@ pub async fn until(condition: impl Fn() -> bool) {
     tokio::time::timeout(LONG, wait).await.expect("it comes to pass");
 }
 
-/// What is at this address, from a gateway's side.
+/// Returns the backend at this address, as a gateway sees it.
 pub fn remote(address: SocketAddr) -> Backend {
     let url = format!("http://{address}");
     remote_backend(channel::channel(&url, None).unwrap(), Streams::new(&url, None).unwrap())
 }
 
-/// The role in another process, as far as a gateway can tell.
+/// Serves the role over a socket, so that the gateway treats it as another process.
 pub async fn apart(role: Backend) -> Backend {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -202,7 +202,7 @@ pub async fn apart(role: Backend) -> Backend {
     remote(address)
 }
 
-/// One message of gRPC.
+/// Frames one gRPC message.
 pub fn framed(message: &impl prost::Message) -> Bytes {
     let mut frame = vec![0];
     frame.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
@@ -211,7 +211,7 @@ pub fn framed(message: &impl prost::Message) -> Bytes {
 }
 
 impl Running {
-    /// Before roles in other processes.
+    /// Starts a gateway whose roles are in other processes.
     pub async fn apart(options: Options) -> Self {
         let got = Recorder::default();
         let Backends { ingest, dispatch, admin } = backends(&got);
@@ -248,22 +248,22 @@ impl Running {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
-    /// Whether it takes no connection any more.
+    /// Returns whether the gateway accepts no more connections.
     pub fn served_no_more(&self) -> bool {
         std::net::TcpStream::connect(self.address).is_err()
     }
 
-    /// Sends by HTTP/1.1, on a connection of its own.
+    /// Sends by HTTP/1.1, on a separate connection.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         Answer::of(self.exchange(request).await).await
     }
 
-    /// Sends by HTTP/2, on a connection of its own.
+    /// Sends by HTTP/2, on a separate connection.
     pub async fn send_http2(&self, request: Request<Full<Bytes>>) -> Answer {
         Answer::of(self.exchange_http2(request).await).await
     }
 
-    /// The bare answer, which may be the library's own.
+    /// Returns the bare answer, which may be the HTTP library's own.
     pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
         let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
@@ -294,7 +294,7 @@ impl Running {
     }
 }
 
-/// A request, with its body as JSON.
+/// Builds a request with a JSON body.
 pub fn request(method: &str, path: &str, body: Option<&str>) -> Request<Full<Bytes>> {
     let builder = Request::builder()
         .method(method)
@@ -310,12 +310,12 @@ pub fn request(method: &str, path: &str, body: Option<&str>) -> Request<Full<Byt
     .unwrap()
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// Empty when the body is not UTF-8.
+    /// Empty if the body is not UTF-8.
     pub text: String,
     pub bytes: Bytes,
 }
@@ -332,7 +332,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Status, reason, and the first field that is wrong.
+    /// Returns status, reason, and the first faulty field.
     #[track_caller]
     pub fn refused(&self) -> (u16, String, String) {
         let error = &self.json()["error"];

@@ -1,4 +1,4 @@
-//! The roles: they answer by the project's name.
+//! The roles. The name of the project decides how they answer.
 
 use std::{pin::Pin, sync::atomic::Ordering, time::Duration};
 
@@ -78,7 +78,7 @@ impl IngestService for Ingest {
     ) -> Answer<Self::StreamEventsStream> {
         let open = Open::new(&self.0);
         let counted = move |message| {
-            // Taken along for as long as the stream lives.
+            // Held for as long as the stream lives.
             let _ = &open;
             message
         };
@@ -92,7 +92,7 @@ impl IngestService for Ingest {
                         kind: Some(stream_events_response::Kind::Ack(ack)),
                     }))
                 }
-                // Reads no further.
+                // Stops reading.
                 Ok(StreamEventsRequest { kind: Some(stream_events_request::Kind::Open(open)) })
                     if open.project_id == "hangs" =>
                 {
@@ -169,7 +169,8 @@ fn heartbeat(cursor: &str) -> TailEventsResponse {
     TailEventsResponse { cursor: cursor.into(), update: Some(update) }
 }
 
-/// A heartbeat, an event whose payload has lines, and then as the project's name says.
+/// Sends a heartbeat, an event whose payload has several lines, and then what the project's name
+/// decides.
 fn tail(
     recorder: &Recorder,
     project: &str,
@@ -197,7 +198,7 @@ fn tail(
         _ => stream::pending().boxed(),
     };
     let counted = move |message| {
-        // Taken along for as long as the stream lives.
+        // Held for as long as the stream lives.
         let _ = &open;
         message
     };

@@ -1,4 +1,4 @@
-//! Calls to dispatch for events of a stream.
+//! Calls to dispatch for the events of a stream.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -10,18 +10,18 @@ use outrider_shares::Holder;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ingest, large::Large};
+use crate::admission::{Admission, large::Large};
 
-/// The wait before the first repetition; then twice as long each time.
+/// Wait before the first retry. It doubles with each retry.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// An intake that is asked again. What is refused as overload had no effect, and is repeated: the
-/// stream waits meanwhile, which holds its client. Any other error means that the outcome is
-/// unknown, or that all are refused.
-pub struct Patient {
+/// An intake that retries calls. A call that is refused as overload had no effect, so it is
+/// retried. The stream waits in the meantime, which slows down its client. Any other error means
+/// that all events were refused, or that the outcome is unknown.
+pub struct PatientIntake {
     intake: Arc<dyn Intake>,
-    /// Large batches wait for their turn, anew for each try.
+    /// Large batches wait for their turn, again for each attempt.
     large: Large,
     holder: Holder,
     call_timeout: Duration,
@@ -29,11 +29,11 @@ pub struct Patient {
     shutdown: CancellationToken,
 }
 
-impl Patient {
-    /// For a stream of this caller.
-    pub fn new(ingest: &Ingest, holder: Holder, shutdown: CancellationToken) -> Self {
+impl PatientIntake {
+    /// Creates the intake of a stream of this caller.
+    pub fn new(admission: &Admission, holder: Holder, shutdown: CancellationToken) -> Self {
         let (intake, large, options) =
-            (Arc::clone(ingest.intake()), ingest.large().clone(), ingest.stream_options());
+            (Arc::clone(admission.intake()), admission.large().clone(), admission.stream_options());
         Self {
             intake,
             large,
@@ -56,10 +56,10 @@ impl Patient {
             let outcome = tokio::time::timeout(self.call_timeout, ask()).await;
             drop(turn);
             match outcome.unwrap_or_else(|_| {
-                Err(Error::unavailable("the commit takes too long; the outcome is unknown"))
+                Err(Error::unavailable("the commit takes too long; its outcome is unknown"))
             }) {
                 Err(error) if error.is_overload() && Instant::now() < give_up => {
-                    // Streams that were refused together come back apart.
+                    // Streams that were refused together must not come back together.
                     let varied = wait.mul_f64(rand::random_range(0.5..1.0));
                     tokio::select! {
                         () = tokio::time::sleep(varied) => wait = (wait * 2).min(LONGEST_WAIT),
@@ -73,7 +73,7 @@ impl Patient {
 }
 
 #[async_trait]
-impl Intake for Patient {
+impl Intake for PatientIntake {
     async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         let large = self.large.is_large(bytes, events.len());

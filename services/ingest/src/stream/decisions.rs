@@ -1,5 +1,5 @@
-//! What became of the events of a stream, in their order: from single outcomes to acknowledgements
-//! of all up to one.
+//! The outcomes of the events of a stream, in order: turns single outcomes into acknowledgments of
+//! all events up to one.
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,11 @@ use outrider_proto::ingest::{
 use outrider_rpc::status;
 
 /// An event that is read and not acknowledged.
-struct Slot {
-    /// Its own bytes, and those of the error when it is refused.
+struct Entry {
+    /// Its own bytes, plus those of the error if it is refused.
     bytes: u64,
-    /// What it holds of the room.
-    room: usize,
+    /// Its part of the buffer.
+    buffered: usize,
     outcome: Outcome,
 }
 
@@ -25,73 +25,74 @@ enum Outcome {
     Refused(Error),
 }
 
-/// The events that are read and not acknowledged, and the acknowledgement in the making.
+/// The events that are read and not acknowledged, and the next acknowledgment.
 #[derive(Default)]
 pub struct Decisions {
-    slots: VecDeque<Slot>,
-    /// The sequence number of the first slot.
+    entries: VecDeque<Entry>,
+    /// Sequence number of the first entry.
     first: u64,
-    /// The slot whose outcome comes next.
+    /// Index of the entry whose outcome comes next.
     undecided: usize,
     bytes: u64,
-    /// Those of errors that are not told.
+    /// Bytes of the errors that are not sent.
     error_bytes: u64,
-    /// Covers what was taken out and not told yet.
+    /// Covers the entries that were removed but not acknowledged.
     ack: StreamAck,
-    told: u64,
+    /// Sequence number of the last acknowledgment.
+    acked: u64,
 }
 
 impl Decisions {
-    /// How many events.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.entries.len()
     }
 
-    /// Their bytes.
+    /// Returns their bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The bytes of the errors among them.
+    /// Returns the bytes of the errors among them.
     pub fn error_bytes(&self) -> u64 {
         self.error_bytes
     }
 
-    /// An event was read, with the next sequence number, and is on its way; the first one begins
-    /// the count.
-    pub fn wait(&mut self, sequence: u64, bytes: u64, room: usize) {
-        self.push(sequence, Slot { bytes, room, outcome: Outcome::Waiting });
+    /// Adds an event that was read, with the next sequence number, and is on its way. The first
+    /// event starts the count.
+    pub fn wait(&mut self, sequence: u64, bytes: u64, buffered: usize) {
+        self.push(sequence, Entry { bytes, buffered, outcome: Outcome::Waiting });
     }
 
-    /// An event was read and is refused at once.
+    /// Adds an event that was read and is refused at once.
     pub fn refuse(&mut self, sequence: u64, error: Error) {
         self.error_bytes += size_of(&error);
         self.push(
             sequence,
-            Slot { bytes: size_of(&error), room: 0, outcome: Outcome::Refused(error) },
+            Entry { bytes: size_of(&error), buffered: 0, outcome: Outcome::Refused(error) },
         );
         self.skip_decided();
     }
 
-    fn push(&mut self, sequence: u64, slot: Slot) {
-        if self.slots.is_empty() {
+    fn push(&mut self, sequence: u64, entry: Entry) {
+        if self.entries.is_empty() {
             self.first = sequence;
         }
-        self.bytes += slot.bytes;
-        self.slots.push_back(slot);
+        self.bytes += entry.bytes;
+        self.entries.push_back(entry);
     }
 
-    /// The sequence number of the event whose outcome comes next.
+    /// Returns the sequence number of the event whose outcome comes next.
     pub fn next_undecided(&self) -> u64 {
         self.first + self.undecided as u64
     }
 
-    /// The outcome of the first event on its way; gives the room that it held: its payload is gone,
-    /// whether the client hears of it or not.
+    /// Sets the outcome of the first event on its way. Returns its part of the buffer, which is
+    /// free now: its payload is dropped, whether or not the client learns of the outcome.
     pub fn decide(&mut self, outcome: Result<PublishEventResponse, Error>) -> usize {
-        let Some(slot) = self.slots.get_mut(self.undecided) else { return 0 };
-        let freed = std::mem::take(&mut slot.room);
-        slot.outcome = match outcome {
+        let Some(entry) = self.entries.get_mut(self.undecided) else { return 0 };
+        let freed = std::mem::take(&mut entry.buffered);
+        entry.outcome = match outcome {
             Ok(accepted) => Outcome::Accepted {
                 duplicate: accepted.duplicate,
                 warned: !accepted.warnings.is_empty(),
@@ -100,7 +101,7 @@ impl Decisions {
             Err(error) => {
                 self.bytes += size_of(&error);
                 self.error_bytes += size_of(&error);
-                slot.bytes += size_of(&error);
+                entry.bytes += size_of(&error);
                 Outcome::Refused(error)
             }
         };
@@ -110,29 +111,30 @@ impl Decisions {
 
     fn skip_decided(&mut self) {
         while self
-            .slots
+            .entries
             .get(self.undecided)
-            .is_some_and(|slot| !matches!(slot.outcome, Outcome::Waiting))
+            .is_some_and(|entry| !matches!(entry.outcome, Outcome::Waiting))
         {
             self.undecided += 1;
         }
     }
 
-    /// Whether there is something to tell.
+    /// Whether there is a message to send.
     pub fn has_message(&self) -> bool {
-        self.undecided > 0 || self.ack.sequence > self.told
+        self.undecided > 0 || self.ack.sequence > self.acked
     }
 
-    /// The next message: a rejection, or one acknowledgement for all that is decided in a row.
+    /// Returns the next message: a rejection, or one acknowledgment for all consecutive accepted
+    /// events.
     pub fn message(&mut self) -> Option<StreamEventsResponse> {
         while self.undecided > 0 {
-            let Some(slot) = self.slots.pop_front() else { break };
+            let Some(entry) = self.entries.pop_front() else { break };
             self.undecided -= 1;
-            self.bytes -= slot.bytes;
+            self.bytes -= entry.bytes;
             let sequence = self.first;
             self.first += 1;
             self.ack.sequence = sequence;
-            match slot.outcome {
+            match entry.outcome {
                 Outcome::Accepted { duplicate, warned, deliveries } => {
                     self.ack.accepted_count += 1;
                     self.ack.duplicate_count += u32::from(duplicate);
@@ -148,10 +150,10 @@ impl Decisions {
                 Outcome::Waiting => {}
             }
         }
-        if self.ack.sequence <= self.told {
+        if self.ack.sequence <= self.acked {
             return None;
         }
-        self.told = self.ack.sequence;
+        self.acked = self.ack.sequence;
         let ack = std::mem::take(&mut self.ack);
         Some(StreamEventsResponse { kind: Some(Kind::Ack(ack)) })
     }
@@ -178,13 +180,11 @@ mod tests {
         })
     }
 
-    fn told(decisions: &mut Decisions) -> Vec<String> {
-        let mut told = Vec::new();
+    fn messages(decisions: &mut Decisions) -> Vec<String> {
+        let mut messages = Vec::new();
         while decisions.has_message() {
-            let Some(message) = decisions.message() else {
-                panic!("it said that there is a message")
-            };
-            told.push(match message.kind.unwrap() {
+            let Some(message) = decisions.message() else { panic!("there must be a message") };
+            messages.push(match message.kind.unwrap() {
                 Kind::Ack(ack) => {
                     format!(
                         "ack {} {}+{} {}",
@@ -196,7 +196,7 @@ mod tests {
             });
         }
         assert!(decisions.message().is_none());
-        told
+        messages
     }
 
     #[test]
@@ -207,16 +207,16 @@ mod tests {
         }
         decisions.refuse(10, Error::field("a", "b"));
         decisions.wait(11, 100, 1);
-        assert!(told(&mut decisions).is_empty());
+        assert!(messages(&mut decisions).is_empty());
         assert_eq!((decisions.len(), decisions.next_undecided()), (5, 7));
         decisions.decide(accepted(2, false));
         decisions.decide(accepted(3, true));
-        assert_eq!(told(&mut decisions), ["ack 8 2+1 5"]);
+        assert_eq!(messages(&mut decisions), ["ack 8 2+1 5"]);
         decisions.decide(Err(Error::internal("refused")));
         assert_eq!(decisions.next_undecided(), 11);
-        assert_eq!(told(&mut decisions), ["no 9", "no 10", "ack 10 0+0 0"]);
+        assert_eq!(messages(&mut decisions), ["no 9", "no 10", "ack 10 0+0 0"]);
         decisions.decide(accepted(0, false));
-        assert_eq!(told(&mut decisions), ["ack 11 1+0 0"]);
+        assert_eq!(messages(&mut decisions), ["ack 11 1+0 0"]);
         assert_eq!((decisions.len(), decisions.bytes()), (0, 0));
     }
 
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(decisions.decide(Err(Error::internal("no"))), 20);
         assert_eq!((decisions.bytes(), decisions.error_bytes()), (22, 2));
         decisions.message().unwrap();
-        assert!(decisions.has_message(), "the acknowledgement follows the rejection");
+        assert!(decisions.has_message(), "the acknowledgment follows the rejection");
         decisions.message().unwrap();
         assert_eq!((decisions.bytes(), decisions.error_bytes()), (0, 0));
     }

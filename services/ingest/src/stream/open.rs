@@ -1,4 +1,6 @@
-//! The beginning of a stream: its name, and what may be under way on it.
+//! The start of a stream: its name and its window.
+
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use outrider_model::{Error, Principal, Reason, Result, error::Violations, limits, text::span};
@@ -6,16 +8,17 @@ use outrider_proto::ingest::{
     StreamEventsRequest, StreamEventsResponse, StreamOpen, StreamOpened,
     stream_events_request::Kind, stream_events_response,
 };
-use outrider_rpc::{validate, wire::request_error};
+use outrider_rpc::{request_errors::request_error, validate};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::session::Session;
-use crate::Ingest;
+use super::{session::Session, streams::Streams};
+use crate::admission::Admission;
 
-/// Waits for the name, says the window, and goes on with the events.
+/// Waits for the name, sends the window, and continues with the events.
 pub async fn serve<I>(
-    ingest: &Ingest,
+    admission: &Admission,
+    streams: &Arc<Streams>,
     principal: &Principal,
     mut inbound: I,
     out: mpsc::Sender<StreamEventsResponse>,
@@ -23,26 +26,32 @@ pub async fn serve<I>(
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
 {
-    let options = ingest.stream_options();
+    let options = admission.stream_options();
     let open = tokio::select! {
         first = tokio::time::timeout(options.open_timeout, inbound.next()) => match first {
             Ok(first) => opening(first)?,
-            Err(_) => return Err(Error::new(Reason::StreamIdle, format!("no \"open\" came for {}", span(options.open_timeout)))),
+            Err(_) => {
+                let limit = span(options.open_timeout);
+                let message = format!("no \"open\" arrived for {limit}");
+                return Err(Error::new(Reason::StreamIdle, message));
+            }
         },
-        () = ingest.streams().shutdown.cancelled() => return Err(Error::shutting_down()),
+        () = streams.shutdown.cancelled() => return Err(Error::shutting_down()),
     };
     let mut violations = Violations::new();
     violations.check("open.stream_id", validate::key(&open.stream_id, limits::STREAM_ID_BYTES));
     violations.finish()?;
-    let project =
-        ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
+    let project = admission
+        .project(principal, &open.project_id)
+        .await
+        .map_err(|error| error.within("open"))?;
     let opened =
         StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
-    // Who does not take even this is gone.
+    // If the client does not take even this message, it is gone.
     let _ = out
         .send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) })
         .await;
-    Session::new(ingest, principal, project.id, open).run(inbound, out).await
+    Session::new(admission, streams, principal, project.id, open).run(inbound, out).await
 }
 
 fn opening(first: Option<Result<StreamEventsRequest, Status>>) -> Result<StreamOpen> {

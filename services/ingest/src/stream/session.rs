@@ -1,5 +1,5 @@
-//! An open stream: what comes is read as far as the window goes, travels in batches of what is
-//! there, and is acknowledged in order.
+//! An open stream: events are read as far as the window permits, handed on in batches of the
+//! available events, and acknowledged in order.
 
 use std::sync::Arc;
 
@@ -14,62 +14,68 @@ use outrider_proto::{
     },
     internal::AcceptEvent,
 };
-use outrider_rpc::{http_status, wire::request_error};
+use outrider_rpc::{http_status, request_errors::request_error};
 use outrider_shares::{Holder, Share, Shares};
 use outrider_telemetry::TraceContext;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
-use super::{commit::Patient, decisions::Decisions};
-use crate::{Ingest, StreamOptions, admit, judge::Asker, measure, validate};
+use super::{commit::PatientIntake, decisions::Decisions, streams::Streams};
+use crate::{
+    admission::{Admission, metrics, offer, schemas::Requester, validate},
+    options::StreamOptions,
+};
 
-/// What became of the events of one call.
+/// The outcomes of the events of one call.
 type Call = BoxFuture<'static, Result<Vec<Result<PublishEventResponse>>>>;
 
 pub struct Session<'a> {
-    ingest: &'a Ingest,
+    admission: &'a Admission,
+    streams: &'a Arc<Streams>,
     principal: &'a Principal,
     options: &'a StreamOptions,
     open: StreamOpen,
-    /// As it was when the last event was read.
+    /// The project when the last event was read.
     project: Option<Arc<Project>>,
-    /// The sequence number that must come; none before the first.
+    /// The next sequence number, or `None` before the first.
     next: Option<u64>,
     batch: Vec<AcceptEvent>,
     batch_bytes: usize,
     calls: FuturesOrdered<Call>,
-    intake: Arc<Patient>,
+    intake: Arc<PatientIntake>,
     decisions: Decisions,
     holder: Holder,
-    /// Bytes of what is read and not decided.
-    room: Share,
-    /// Set when nothing more is read: what the stream ends with, once all that was read is told.
+    /// Bytes of the events that are read and not decided.
+    buffered: Share,
+    /// Set when nothing more is read: the result of the stream, once all outcomes are sent.
     ending: Option<Result<()>>,
-    /// When it ends all the same, and with what unless there is an error already: what is not told
-    /// is not acknowledged.
+    /// When the stream ends regardless, and with which error unless there is one already. Outcomes
+    /// that are not sent by then are not acknowledged.
     cut: Option<(Instant, Error)>,
     last_read: Instant,
-    /// Since when there is something to tell and the client takes nothing.
+    /// Since when there is a message and the client takes none.
     untaken_since: Option<Instant>,
 }
 
-/// Bytes of errors that wait to be told. A client that does not hear what is wrong with its events
-/// need not send more of them.
+/// Maximum size of the errors that wait to be sent, in bytes. While a client does not read what is
+/// wrong with its events, no more of them are read.
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
 
 impl<'a> Session<'a> {
     pub fn new(
-        ingest: &'a Ingest,
+        admission: &'a Admission,
+        streams: &'a Arc<Streams>,
         principal: &'a Principal,
         project: ProjectId,
         open: StreamOpen,
     ) -> Self {
-        let (options, shutdown) = (ingest.stream_options(), ingest.streams().shutdown.clone());
+        let (options, shutdown) = (admission.stream_options(), streams.shutdown.clone());
         let holder = Holder::within(principal, project);
         Self {
-            ingest,
+            admission,
+            streams,
             principal,
-            intake: Arc::new(Patient::new(ingest, holder, shutdown)),
+            intake: Arc::new(PatientIntake::new(admission, holder, shutdown)),
             options,
             open,
             project: None,
@@ -79,7 +85,7 @@ impl<'a> Session<'a> {
             calls: FuturesOrdered::new(),
             decisions: Decisions::default(),
             holder,
-            room: ingest.streams().room.share(holder),
+            buffered: streams.buffer.share(holder),
             ending: None,
             cut: None,
             last_read: Instant::now(),
@@ -87,7 +93,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Serves until the client ends, something goes wrong, or the shutdown begins.
+    /// Serves until the client ends the stream, an error occurs, or the shutdown begins.
     pub async fn run<I>(
         mut self,
         mut inbound: I,
@@ -96,7 +102,7 @@ impl<'a> Session<'a> {
     where
         I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
     {
-        let streams = Arc::clone(self.ingest.streams());
+        let streams = Arc::clone(self.streams);
         let alarm = tokio::time::sleep(self.options.idle_timeout);
         tokio::pin!(alarm);
         loop {
@@ -114,17 +120,22 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = streams.shutdown.cancelled(), if self.cut.is_none() => self.shut_down(),
-                place = out.reserve(), if self.decisions.has_message() => match place {
-                    Ok(place) => self.tell(place, &out),
+                permit = out.reserve(), if self.decisions.has_message() => match permit {
+                    Ok(permit) => self.send(permit, &out),
                     // The client is gone.
                     Err(_) => return Ok(()),
                 },
-                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.record(outcome),
-                read = readable(&streams.room, self.holder, &mut inbound), if reads => self.take_all(read, &mut inbound).await,
+                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.record(outcome);
+                }
+                read = readable(&streams.buffer, self.holder, &mut inbound), if reads => {
+                    self.take_all(read, &mut inbound).await;
+                }
                 () = alarm.as_mut() => {
                     self.check_idle();
                     let since = self.untaken_since.unwrap_or(self.last_read).min(self.last_read);
-                    alarm.as_mut().reset(self.cut_at().unwrap_or(since + self.options.idle_timeout));
+                    let next = self.cut_at().unwrap_or(since + self.options.idle_timeout);
+                    alarm.as_mut().reset(next);
                 }
             }
             if let Some(cut) = self.cut_at().filter(|cut| *cut < alarm.deadline()) {
@@ -137,7 +148,7 @@ impl<'a> Session<'a> {
         self.cut.as_ref().map(|(at, _)| *at)
     }
 
-    /// What to end with, when everything is told or the time is up.
+    /// Returns the result of the stream, if all messages are sent or the time is up.
     fn ended(&mut self) -> Option<Result<()>> {
         if self.batch.is_empty() && self.calls.is_empty() && !self.decisions.has_message() {
             return self.ending.take();
@@ -151,18 +162,18 @@ impl<'a> Session<'a> {
         self.ending.get_or_insert(Err(Error::shutting_down()));
     }
 
-    /// Whether the window has room and the batch in the making too.
+    /// Whether the window and the current batch have room.
     fn reads(&self) -> bool {
         self.ending.is_none()
             && self.decisions.len() < self.options.window_events as usize
             && self.decisions.bytes() < self.options.window_bytes
             && self.decisions.error_bytes() < MAX_ERROR_BYTES
             && self.batch.len() < self.options.batch_events
-            && self.batch_bytes < self.ingest.max_batch_bytes()
+            && self.batch_bytes < self.admission.options().max_batch_bytes
     }
 
-    /// Takes a message and whatever else is there already, so that what arrives together travels
-    /// together.
+    /// Takes a message and all others that are available, so that events that arrive together are
+    /// sent on together.
     async fn take_all<I>(
         &mut self,
         first: Option<Result<StreamEventsRequest, Status>>,
@@ -171,9 +182,9 @@ impl<'a> Session<'a> {
         I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
     {
         self.last_read = Instant::now();
-        // Asked once for all that is there: settings of the project that change take effect on an
-        // open stream.
-        self.project = match self.ingest.project(self.principal, &self.open.project_id).await {
+        // Read once for all available messages, so that changed settings of the project take effect
+        // on an open stream.
+        self.project = match self.admission.project(self.principal, &self.open.project_id).await {
             Ok(project) => Some(project),
             Err(error) => return self.end(error.within("open")),
         };
@@ -184,7 +195,7 @@ impl<'a> Session<'a> {
                 Some(Err(status)) => self.end(request_error(&status)),
                 None => self.ending = Some(Ok(())),
             }
-            if !self.reads() || !self.ingest.streams().room.has_room(&self.holder) {
+            if !self.reads() || !self.streams.buffer.has_room(&self.holder) {
                 return;
             }
             match inbound.next().now_or_never() {
@@ -194,7 +205,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads no more, and ends with this error when all that was read is told.
+    /// Stops reading, and ends with this error when all outcomes are sent.
     fn end(&mut self, error: Error) {
         self.ending = Some(Err(error));
     }
@@ -228,7 +239,7 @@ impl<'a> Session<'a> {
     fn add(&mut self, sequence: u64, event: NewEvent, trace: Option<&TraceContext>) {
         let Some(project) = self.project.clone() else { return };
         let bytes = size_of(&event);
-        let context = self.ingest.context(self.principal, &project, trace);
+        let context = self.admission.context(self.principal, &project, trace);
         let checked = if event.idempotency_key.is_empty() {
             validate::event_of_stream(event, stream_key(&self.open.stream_id, sequence), &context)
         } else {
@@ -236,7 +247,7 @@ impl<'a> Session<'a> {
         };
         match checked {
             Ok(event) => {
-                self.room.exceed(bytes);
+                self.buffered.exceed(bytes);
                 self.decisions.wait(sequence, bytes as u64, bytes);
                 self.batch_bytes += bytes;
                 self.batch.push(event);
@@ -246,7 +257,7 @@ impl<'a> Session<'a> {
     }
 
     fn refuse(&mut self, sequence: u64, error: Error) {
-        measure::refused(&error, 1);
+        metrics::refused(&error, 1);
         self.decisions.refuse(sequence, error);
     }
 
@@ -254,15 +265,16 @@ impl<'a> Session<'a> {
         let events = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         let Some(project) = self.project.clone() else { return };
-        let asker = Asker::Stream(self.holder);
-        let (judge, intake) = (Arc::clone(self.ingest.judge()), Arc::clone(&self.intake));
+        let requester = Requester::Stream(self.holder);
+        let (schemas, intake) = (Arc::clone(self.admission.schemas()), Arc::clone(&self.intake));
         self.calls.push_back(Box::pin(async move {
             let count = events.len();
             let checked = events.into_iter().map(Ok).collect();
-            let answers =
-                admit::admit(&judge, &*intake, &project, asker, checked, |_| "event".to_owned())
-                    .await;
-            measure::batch(count, &answers);
+            let answers = offer::offer(&schemas, &*intake, &project, requester, checked, |_| {
+                "event".to_owned()
+            })
+            .await;
+            metrics::batch(count, &answers);
             answers
         }));
     }
@@ -271,51 +283,53 @@ impl<'a> Session<'a> {
         let outcome = outcome
             .and_then(|answers| answers.into_iter().try_for_each(|answer| self.decide(answer)));
         if let Err(error) = outcome {
-            // What comes after it cannot be acknowledged: the client resends from here, and what is
-            // committed counts once.
+            // Later events cannot be acknowledged. The client resends from here, and events that
+            // are committed count once.
             self.calls = FuturesOrdered::new();
             self.batch.clear();
-            self.room.shrink(self.room.amount());
+            self.buffered.shrink(self.buffered.amount());
             if !matches!(self.ending, Some(Err(_))) {
                 self.end(error);
             }
         }
     }
 
-    /// Notes what became of an event, unless nobody knows.
+    /// Records the outcome of an event, unless it is unknown.
     fn decide(&mut self, answer: Result<PublishEventResponse>) -> Result<()> {
         match answer {
             Err(error) if !is_final(&error) => return Err(error),
             Err(error) if error.reason == Reason::IdempotencyConflict => {
                 let sequence = self.decisions.next_undecided();
                 let message = format!(
-                    "the idempotency key, or else sequence number {sequence} of this stream, was used with another event"
+                    "the idempotency key, or else sequence number {sequence} of this stream, was \
+                     used with another event"
                 );
                 let freed =
                     self.decisions.decide(Err(Error::new(Reason::IdempotencyConflict, message)));
-                self.room.shrink(freed);
+                self.buffered.shrink(freed);
             }
-            decided => self.room.shrink(self.decisions.decide(decided)),
+            decided => self.buffered.shrink(self.decisions.decide(decided)),
         }
         Ok(())
     }
 
-    /// Tells what there is, as far as the connection takes it.
-    fn tell(
+    /// Sends the available messages, as far as the connection takes them.
+    fn send(
         &mut self,
-        place: mpsc::Permit<'_, StreamEventsResponse>,
+        permit: mpsc::Permit<'_, StreamEventsResponse>,
         out: &mpsc::Sender<StreamEventsResponse>,
     ) {
-        let mut place = Some(place);
-        while let Some(free) = place.take().or_else(|| out.try_reserve().ok()) {
+        let mut permit = Some(permit);
+        while let Some(free) = permit.take().or_else(|| out.try_reserve().ok()) {
             let Some(message) = self.decisions.message() else { return };
             free.send(message);
             self.untaken_since = None;
         }
     }
 
-    /// A client is idle that could send something, not one whose events are on their way; so is one
-    /// that takes no answer, which would not hear of its end either: it is cut.
+    /// Ends an idle stream. A client is idle if it could send an event and does not; while its
+    /// events are on their way, it is not idle. A client is also idle if it takes no messages. Such
+    /// a stream is cut, because the client would not read its end either.
     fn check_idle(&mut self) {
         let timeout = self.options.idle_timeout;
         let idle = |message| Error::new(Reason::StreamIdle, message);
@@ -325,36 +339,36 @@ impl<'a> Session<'a> {
             self.cut = Some((Instant::now(), why));
         } else if self.last_read.elapsed() >= timeout {
             if self.ending.is_none() && self.decisions.len() == 0 {
-                self.end(idle(format!("no message came for {}", span(timeout))));
+                self.end(idle(format!("no message arrived for {}", span(timeout))));
             }
             self.last_read = Instant::now();
         }
     }
 }
 
-/// The next message, once the caller's streams hold less than they may together.
+/// Returns the next message, once the caller's streams together hold less than they may.
 async fn readable<I>(
-    room: &Shares,
+    buffer: &Shares,
     holder: Holder,
     inbound: &mut I,
 ) -> Option<Result<StreamEventsRequest, Status>>
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
 {
-    room.room(holder).await;
+    buffer.room(holder).await;
     inbound.next().await
 }
 
-/// Whether sending the same again would give the same.
+/// Whether sending the same event again would have the same outcome.
 fn is_final(error: &Error) -> bool {
     http_status(error.reason).is_client_error()
         && !error.is_overload()
         && error.reason != Reason::StreamIdle
 }
 
-/// About what an event holds in memory.
+/// Returns the estimated size of an event in memory.
 fn size_of(event: &NewEvent) -> usize {
-    /// The fields of fixed size and what allocations cost beside.
+    /// Fields of fixed size, and the overhead of allocations.
     const FIXED: usize = 256;
     let maps = [&event.headers, &event.metadata].into_iter().flatten();
     event.payload.len() + maps.map(|(name, value)| name.len() + value.len()).sum::<usize>() + FIXED

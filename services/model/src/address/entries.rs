@@ -4,7 +4,7 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use super::names;
-use crate::url::to_ascii;
+use crate::punycode::to_ascii;
 
 /// Entries of one list, at most: each is looked at for every address.
 pub const MAX_ENTRIES: usize = 1_000;
@@ -153,7 +153,8 @@ fn parse_ports(text: &str) -> Result<(u16, u16)> {
     let port = |text: &str| match number(text).and_then(|number| u16::try_from(number).ok()) {
         Some(port) if port > 0 => Ok(port),
         _ => malformed(
-            "must have a port from 1 to 65535 after the colon, or two with a hyphen (IPv6 with a port is in brackets)",
+            "must have a port from 1 to 65535 after the colon, or two with a hyphen (IPv6 with a \
+                port is in brackets)",
         ),
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -306,7 +307,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_what_is_shown_is_what_was_read(text in "[\\[\\]0-9a-f.:/*-]{0,24}|\\PC{0,24}") {
+        fn no_text_panics_and_what_is_shown_is_what_was_read(
+            text in "[\\[\\]0-9a-f.:/*-]{0,24}|\\PC{0,24}",
+        ) {
             if let Ok(entry) = text.parse::<Entry>() {
                 prop_assert_eq!(entry.to_string().parse::<Entry>(), Ok(entry));
             }

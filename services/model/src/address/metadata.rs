@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Refused;
+use super::refused::Refused;
 
 const IPV4_METADATA: Refused =
     Refused::new("ipv4-metadata", "an address of a cloud's metadata service");

@@ -1,6 +1,6 @@
 //! The rules about names, by whole labels.
 
-use super::{Refused, is_localhost};
+use super::{classify::is_localhost, refused::Refused};
 
 const SYNTAX: Refused = Refused::new("name-syntax", "a malformed host name");
 const NUMERIC: Refused =

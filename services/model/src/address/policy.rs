@@ -2,7 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::{Entry, Refused, Verdict, classify, metadata, names, ports};
+use super::{
+    classify::{Verdict, classify},
+    entries::Entry,
+    metadata, names, ports,
+    refused::Refused,
+};
 
 /// What an installation permits. [`Policy::judge`] and [`Policy::judge_address`] are all that
 /// anyone asks.

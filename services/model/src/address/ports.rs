@@ -4,7 +4,7 @@
 //! caches and control planes. Ports on which webhooks are commonly received (80, 443, 3000, 5000,
 //! 8000, 8080, 8443, 8888, 9000 and their neighbours) are not in it.
 
-use super::Refused;
+use super::refused::Refused;
 
 const PORT: Refused = Refused::new("port-of-other-service", "a port of another service");
 
@@ -141,6 +141,12 @@ pub(super) fn check(port: u16, allowed: &[u16]) -> Result<(), Refused> {
         }
     });
     if found.is_err() || allowed.contains(&port) { Ok(()) } else { Err(PORT) }
+}
+
+/// Whether webhooks may have a port without a permission of the installation.
+#[must_use]
+pub fn is_web_port(port: u16) -> bool {
+    check(port, &[]).is_ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 use proptest::prelude::*;
 
-use super::*;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{
+    classify::{IPV4, IPV6},
+    *,
+};
 
 static STRICT: Policy = Policy {
     allow_loopback: false,

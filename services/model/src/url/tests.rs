@@ -209,7 +209,8 @@ fn refuses_ports_of_other_services_unless_they_are_opened() {
         assert_eq!(
             error.to_string(),
             format!(
-                "port {port} is refused: a port of another service is not allowed (port-of-other-service)"
+                "port {port} is refused: a port of another service is not allowed \
+                    (port-of-other-service)"
             )
         );
         let opened = Policy { allowed_ports: vec![port], ..Policy::default() };
@@ -254,7 +255,9 @@ const URLS: &str =
 
 proptest! {
     #[test]
-    fn no_text_panics_and_what_passes_is_canonical(text in "(https?://)?[a-zA-Z0-9.:/?#@%\\[\\]\\\\'_\u{e9}\u{ff45} -]{0,40}") {
+    fn no_text_panics_and_what_passes_is_canonical(
+        text in "(https?://)?[a-zA-Z0-9.:/?#@%\\[\\]\\\\'_\u{e9}\u{ff45} -]{0,40}",
+    ) {
         if let Ok(url) = WebhookUrl::parse(&text, &DEVELOPMENT) {
             prop_assert_eq!(WebhookUrl::parse(url.as_str(), &DEVELOPMENT), Ok(url));
         }
@@ -264,7 +267,8 @@ proptest! {
     fn what_passes_is_what_the_other_parser_reads(text in URLS) {
         if let Ok(url) = WebhookUrl::parse(&text, &STRICT) {
             let other = Url::parse(&text).unwrap();
-            prop_assert_eq!(other.host_str().map(|host| host.trim_end_matches('.')), Some(url.host()));
+            prop_assert_eq!(other.host_str().map(|host| host.trim_end_matches('.')),
+                Some(url.host()));
             prop_assert_eq!(other.port_or_known_default(), Some(url.port()));
         }
     }

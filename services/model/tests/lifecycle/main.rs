@@ -15,7 +15,8 @@ fn step() -> impl Strategy<Value = Move> {
         6 => Just(Move::Enqueue),
         4 => Just(Move::Feed),
         6 => worker.clone().prop_map(Move::Take),
-        6 => (worker.clone(), any::<bool>()).prop_map(|(worker, succeeds)| Move::Send { worker, succeeds }),
+        6 => (worker.clone(), any::<bool>()).prop_map(|(worker, succeeds)| Move::Send { worker,
+            succeeds }),
         1 => worker.clone().prop_map(Move::GiveBack),
         6 => worker.prop_map(Move::Settle),
         6 => Just(Move::Finish),
@@ -38,12 +39,14 @@ fn fault() -> impl Strategy<Value = Move> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 20_000,
+        ..ProptestConfig::default() })]
 
     /// Whatever happens, in whatever order: once faults end, every accepted delivery ends, and it
     /// ends as its endpoint says.
     #[test]
-    fn every_accepted_delivery_ends(moves in prop::collection::vec(prop_oneof![4 => step(), 1 => fault()], 0..120)) {
+    fn every_accepted_delivery_ends(moves in prop::collection::vec(prop_oneof![4 => step(),
+        1 => fault()], 0..120)) {
         let mut world = World::default();
         for step in moves {
             world.apply(step);

@@ -1,4 +1,4 @@
-//! The server's side of the handshake.
+//! The server side of the handshake.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -10,17 +10,16 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use super::{Protocol, Tls};
-use crate::socket::Socket;
+use super::{files::Tls, protocol::Protocol, socket::Socket};
 
-/// The first byte of a handshake.
+/// First byte of a handshake.
 const HANDSHAKE: u8 = 0x16;
-/// For the farewell to a client that speaks plain HTTP.
+/// Time limit of the answer to a client that speaks plain HTTP.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// What a client that speaks plain HTTP is told.
+/// Error message for a client that speaks plain HTTP.
 const PLAIN_HTTP: &str = "this port speaks TLS: use https:// instead";
 
-/// Secures what a listener accepted, if it has TLS.
+/// Secures the accepted connections of a listener, if the listener has TLS.
 #[derive(Debug, Clone)]
 pub struct Acceptor(Option<Secured>);
 
@@ -32,7 +31,7 @@ struct Secured {
 }
 
 impl Acceptor {
-    /// How long a handshake may take by default.
+    /// Default time limit of a handshake.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Without TLS.
@@ -41,13 +40,13 @@ impl Acceptor {
         Self(None)
     }
 
-    /// With TLS, 1.2 or 1.3. A handshake that is not done after `handshake_timeout` is cut.
+    /// With TLS 1.2 or 1.3. A handshake that takes longer than `handshake_timeout` is cut.
     #[must_use]
     pub fn new(tls: Arc<Tls>, protocol: Protocol, handshake_timeout: Duration) -> Self {
         Self(Some(Secured { tls, protocol, handshake_timeout }))
     }
 
-    /// With mutual TLS where there is some, and the default bound on handshakes.
+    /// With mutual TLS if it is configured, and the default time limit of handshakes.
     #[must_use]
     pub fn between_roles(tls: Option<&Arc<Tls>>, protocol: Protocol) -> Self {
         tls.map_or_else(Self::plain, |tls| {
@@ -55,8 +54,8 @@ impl Acceptor {
         })
     }
 
-    /// The connection once its handshake is done. A client that speaks plain HTTP is told so;
-    /// whatever else begins no handshake is closed without a word.
+    /// Returns the connection after its handshake. A client that speaks plain HTTP gets an error.
+    /// Any other connection that does not begin a handshake is closed without an answer.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<Socket> {
         let Some(secured) = &self.0 else { return Ok(stream.into()) };
         let handshake = async {
@@ -66,10 +65,10 @@ impl Acceptor {
             }
             if first[0] != HANDSHAKE {
                 if first[0].is_ascii_uppercase() {
-                    // It may be gone already.
+                    // The client may be gone already.
                     let _ = timeout(FAREWELL, say_plain(stream)).await;
                 }
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "no handshake"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not a TLS handshake"));
             }
             let acceptor = TlsAcceptor::from(secured.tls.server(secured.protocol));
             Ok(Socket::from(TlsStream::Server(acceptor.accept(stream).await?)))
@@ -80,19 +79,21 @@ impl Acceptor {
     }
 }
 
-/// The error, in the same shape as any other of REST.
+/// Returns the error in the format of any other REST error.
 fn plain_http() -> String {
     let request_id = uuid::Uuid::now_v7();
     let reason = Reason::MalformedRequest;
-    let body = format!(
-        r#"{{"error":{{"code":400,"status":"INVALID_ARGUMENT","reason":"{reason}","message":"{PLAIN_HTTP}","violations":[],"request_id":"{request_id}"}}}}"#
+    let error = format!(
+        r#"{{"code":400,"status":"INVALID_ARGUMENT","reason":"{reason}","message":"{PLAIN_HTTP}","#
     );
-    let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\nx-content-type-options: nosniff";
+    let body = format!(r#"{{"error":{error}"violations":[],"request_id":"{request_id}"}}}}"#);
+    let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n\
+                x-content-type-options: nosniff";
     format!("{head}\r\nx-request-id: {request_id}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Answers, and drops what the client still sends, so that the answer reaches it instead of a
-/// reset.
+/// Sends the error and drops the rest of the request, so that the client gets the error instead of
+/// a reset.
 async fn say_plain(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(plain_http().as_bytes()).await?;
     stream.shutdown().await?;

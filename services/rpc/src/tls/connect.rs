@@ -1,19 +1,18 @@
-//! The client's side: to a role in another process.
+//! The client side: connections to roles in other processes.
 
 use std::io;
 
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream, rustls::pki_types::ServerName};
 
-use super::{Protocol, Tls};
-use crate::socket::Socket;
+use super::{files::Tls, protocol::Protocol, socket::Socket};
 
-/// Why a text is not a host and a port.
+/// A text that is not a host and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a host and a port, such as egress:8084 or [::1]:8084")]
 pub struct NotAnAddress;
 
-/// The parts of `HOST:PORT`, the host of IPv6 without its brackets.
+/// Splits `HOST:PORT`. The brackets of an IPv6 address are removed.
 pub fn host_and_port(address: &str) -> Result<(&str, u16), NotAnAddress> {
     let (host, port) = address.rsplit_once(':').ok_or(NotAnAddress)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -26,9 +25,9 @@ pub fn host_and_port(address: &str) -> Result<(&str, u16), NotAnAddress> {
     if host.is_empty() || port == 0 { Err(NotAnAddress) } else { Ok((host, port)) }
 }
 
-/// Connects to a host (a name, or an address without brackets) and port. With TLS we present our
-/// certificate, and the other side must have one of our authorities that names the host. The caller
-/// bounds the time.
+/// Connects to a host (a name, or an address without brackets) and port. With TLS, this side
+/// presents its certificate, and the server must present one that names the host and that a
+/// configured authority has signed. The caller bounds the time.
 pub async fn connect(
     tls: Option<&Tls>,
     protocol: Protocol,
@@ -37,12 +36,13 @@ pub async fn connect(
 ) -> io::Result<Socket> {
     let wrong = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text);
     let stream = TcpStream::connect((host, port)).await?;
-    // Requests between roles are small and waited for.
+    // Requests between roles are small, and their callers wait for the answers.
     stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(stream.into()) };
-    let config =
-        tls.client(protocol).ok_or_else(|| wrong("no authorities to judge the server by"))?;
+    let config = tls
+        .client(protocol)
+        .ok_or_else(|| wrong("no certificate authorities to verify the server with"))?;
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| wrong("a host that no certificate can name"))?;
+        .map_err(|_| wrong("no certificate can name this host"))?;
     Ok(TlsStream::Client(TlsConnector::from(config).connect(name, stream).await?).into())
 }

@@ -1,4 +1,4 @@
-//! Certificates and keys from files, read again when they change.
+//! Certificates and keys from files, which are read again when they change.
 
 use std::{
     fmt, io,
@@ -19,24 +19,28 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-use super::{Peer, Protocol, told};
+use super::{
+    explain::{Peer, explain},
+    protocol::Protocol,
+};
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The files that TLS is made of, in PEM.
+/// The PEM files of a TLS configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificates that we present: our own first, then those that lead to an authority.
+    /// The certificate chain of this side: its own certificate first, then those up to an
+    /// authority.
     pub certificate: PathBuf,
-    /// The private key of the first: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    /// The private key of the first certificate: PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub private_key: PathBuf,
-    /// The authorities by which we judge the other side, which then must present a certificate,
-    /// whether it is client or server. None for a listener that serves everybody.
+    /// The authorities that verify the other side, which then must present a certificate, whether
+    /// it is a client or a server. `None` for a listener that serves all clients.
     pub authorities: Option<PathBuf>,
 }
 
-/// Why files do not make TLS. The texts name files, never what is in them.
+/// Why files are not a valid TLS configuration. The texts name files, never their contents.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read, or is larger than 1 MiB.
@@ -44,52 +48,52 @@ pub enum TlsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file holds no certificate or no key in PEM.
+    /// A file contains no certificate or no key in PEM.
     #[error("{path} holds no {what} in PEM: {why}")]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// What the file must contain.
         what: &'static str,
-        /// What stands against it.
+        /// Why it does not.
         why: &'static str,
     },
-    /// Certificate and key cannot be used, together or at all.
+    /// The certificate or the key cannot be used, alone or together.
     #[error("{path} cannot be used: {message}")]
     Unusable {
         /// The file of the certificate or of the authorities.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         message: String,
     },
 }
 
-/// TLS from files. Connections that stand keep what they began with; new ones get what was read
-/// last.
+/// TLS from files. Open connections keep the configuration that they began with. New connections
+/// use the configuration that was read last.
 pub struct Tls {
     files: TlsFiles,
     current: ArcSwap<Configs>,
     seen: Mutex<Seen>,
 }
 
-/// What was read last, good or bad.
+/// The contents that were read last, usable or not.
 struct Seen {
     digest: [u8; 32],
-    /// Said in the log, and not again until it is another.
+    /// The fault that was logged last. It is logged again only if it changes.
     fault: Option<String>,
 }
 
 struct Configs {
     server: ServerConfig,
-    /// Where there are authorities to judge servers by.
+    /// `None` without authorities that verify servers.
     client: Option<ClientConfig>,
 }
 
 impl fmt::Debug for Tls {
-    /// The files, never what is in them.
+    /// Shows the files, never their contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tls").field(&self.files).finish()
     }
@@ -104,9 +108,10 @@ impl Tls {
         Ok(Arc::new(Self { files, current, seen }))
     }
 
-    /// Reads the files again and, if they changed, uses what they hold for new connections. What
-    /// cannot be used is refused with an error in the log, said once, and all stays as it was.
-    /// Blocks while it reads. Whether something new is in use.
+    /// Reads the files again and, if they changed, uses their contents for new connections.
+    /// Contents that cannot be used are refused with one error in the log, and the previous
+    /// configuration stays in use. Blocks while it reads. Returns whether a new configuration is in
+    /// use.
     pub fn refresh(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let configs = Contents::read(&self.files).and_then(|contents| {
@@ -126,7 +131,8 @@ impl Tls {
             Ok(Some(configs)) => {
                 seen.fault = None;
                 self.current.store(Arc::new(configs));
-                tracing::info!(certificate = %self.files.certificate.display(), "new certificates are in use");
+                let certificate = self.files.certificate.display();
+                tracing::info!(%certificate, "new certificates are in use");
                 true
             }
             Err(error) => {
@@ -143,14 +149,14 @@ impl Tls {
         }
     }
 
-    /// For a new connection of a listener.
+    /// Returns the configuration for a new connection of a listener.
     pub(super) fn server(&self, protocol: Protocol) -> Arc<ServerConfig> {
         let mut config = self.current.load().server.clone();
         config.alpn_protocols = protocol.names();
         Arc::new(config)
     }
 
-    /// For a new connection to a listener; none without authorities.
+    /// Returns the configuration for a new connection to a listener, or `None` without authorities.
     pub(super) fn client(&self, protocol: Protocol) -> Option<Arc<ClientConfig>> {
         let mut config = self.current.load().client.clone()?;
         config.alpn_protocols = protocol.names();
@@ -237,7 +243,7 @@ impl Contents {
     }
 }
 
-/// The certificates in a file of PEM; at least one.
+/// Reads the certificates in a PEM file; at least one.
 pub fn read_certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     certificates(path.as_ref(), &read(&path)?)
 }
@@ -253,29 +259,29 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if found.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 
-/// What is wrong with PEM. The library's own texts may quote the file.
+/// Describes a fault of PEM. The library's own texts may quote the file.
 fn pem_words(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no END line: the file is cut off",
         pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
-        pem::Error::Base64Decode(_) => "a section is no base64",
+        pem::Error::Base64Decode(_) => "a section is not base64",
         pem::Error::SectionTooLarge => "a section is too large",
         pem::Error::NoItemsFound => "no section of that kind is in it",
         _ => "it cannot be read",
     }
 }
 
-/// Why certificate and key are of no use.
+/// Describes why a certificate or a key cannot be used.
 fn unusable_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
-            "the private key is not that of the certificate".to_owned()
+            "the private key does not belong to the certificate".to_owned()
         }
         rustls::Error::InconsistentKeys(_) => {
-            "whether the private key is that of the certificate cannot be told".to_owned()
+            "cannot determine whether the private key belongs to the certificate".to_owned()
         }
         rustls::Error::General(why) => why.clone(),
-        other => told(other, Peer::Server),
+        other => explain(other, Peer::Server),
     }
 }
 

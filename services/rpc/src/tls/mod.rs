@@ -1,39 +1,17 @@
-//! TLS of our own listeners and of the channels between roles: one place that reads certificates,
-//! and reads them again.
+//! TLS of our own listeners and of the channels between roles: one place reads certificates, and
+//! reads them again when they change.
 //!
-//! The authorities of the web and what endpoints present are the worker's affair.
+//! The worker handles the web's certificate authorities and the certificates of endpoints.
 
 mod accept;
 mod connect;
+mod explain;
 mod files;
-mod told;
+mod protocol;
+pub(crate) mod socket;
 
 pub use accept::Acceptor;
 pub use connect::{NotAnAddress, connect, host_and_port};
+pub use explain::{Peer, explain};
 pub use files::{Tls, TlsError, TlsFiles, read_certificates};
-pub use told::{Peer, told};
-
-/// What is spoken on a connection, agreed upon in the handshake (ALPN).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/2 or HTTP/1.1, as the client chooses: the public listener.
-    Web,
-    /// HTTP/2: gRPC between roles.
-    Grpc,
-    /// HTTP/1.1: the egress proxy.
-    Proxy,
-}
-
-impl Protocol {
-    fn names(self) -> Vec<Vec<u8>> {
-        let names: &[&[u8]] = match self {
-            Self::Web => &[b"h2", b"http/1.1"],
-            Self::Grpc => &[b"h2"],
-            Self::Proxy => &[b"http/1.1"],
-        };
-        names.iter().map(|name| name.to_vec()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests;
+pub use protocol::Protocol;

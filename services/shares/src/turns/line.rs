@@ -1,37 +1,36 @@
-//! The line of those who wait for their turn, in the order in which they go.
+//! The line of callers that wait for their turn, in the order in which they get it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::{
-    Holder,
-    count::{Counts, Level, Place, places},
+    count::{Account, Counts, Level, accounts},
+    holder::Holder,
 };
 
-/// What nobody else has: of a place in the line, or of one who waits.
+/// A unique number of a node or of a waiter.
 type Number = u64;
 
-/// The organisations. Their children are projects, and the children of these are keys.
+/// The parent of the organizations. Their children are projects, whose children are keys.
 const ROOT: Number = 0;
 
-/// Those who wait. There is a node for each organisation, project and key of somebody who waits,
-/// and none for others.
+/// The waiting callers. Each organization, project and key with a waiting caller has a node.
 ///
-/// Among children of one node the one that holds least goes first, and of those that hold as much
-/// the one whose last turn, or whose coming, was first.
+/// Among the children of one node, the one that holds least goes first. Among those that hold the
+/// same, the one goes first whose last turn, or else whose arrival, was earliest.
 #[derive(Debug)]
 pub(super) struct Line<W> {
     last: Number,
-    nodes: HashMap<Place, Node<W>>,
-    /// By the number of the parent.
-    order: BTreeMap<Rank, Place>,
+    nodes: HashMap<Account, Node<W>>,
+    /// Nodes in order, grouped by parent.
+    order: BTreeMap<Rank, Account>,
 }
 
-/// Where a node stands among the children of its parent.
+/// The position of a node among the children of its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     parent: Number,
     held: usize,
-    /// From the last turn, or else from the coming.
+    /// Number at the last turn, or else at the arrival.
     since: Number,
 }
 
@@ -40,9 +39,9 @@ struct Node<W> {
     number: Number,
     rank: Rank,
     holder: Holder,
-    /// How many wait here or below.
+    /// Number of callers that wait at this node and below.
     waiting: usize,
-    /// Those of a key, the first to go in front.
+    /// Waiters of a key, the next one in front.
     waiters: VecDeque<(Number, W)>,
 }
 
@@ -56,33 +55,33 @@ impl<W> Line<W> {
         self.last
     }
 
-    /// One more waits. Gives the number by which it leaves.
+    /// Adds a waiter. Returns the number by which it can leave.
     pub fn join(&mut self, holder: Holder, counts: &Counts, waiter: W) -> Number {
         let mut parent = ROOT;
-        for place in places(&holder) {
-            if !self.nodes.contains_key(&place) {
+        for account in accounts(&holder) {
+            if !self.nodes.contains_key(&account) {
                 let (number, since) = (self.number(), self.number());
-                let rank = Rank { parent, held: counts.held_at(place), since };
+                let rank = Rank { parent, held: counts.held_at(account), since };
                 let node = Node { number, rank, holder, waiting: 0, waiters: VecDeque::new() };
-                self.nodes.insert(place, node);
-                self.order.insert(rank, place);
+                self.nodes.insert(account, node);
+                self.order.insert(rank, account);
             }
-            if let Some(node) = self.nodes.get_mut(&place) {
+            if let Some(node) = self.nodes.get_mut(&account) {
                 node.waiting += 1;
                 parent = node.number;
             }
         }
         let number = self.number();
-        let [.., key] = places(&holder);
+        let [.., key] = accounts(&holder);
         if let Some(node) = self.nodes.get_mut(&key) {
             node.waiters.push_back((number, waiter));
         }
         number
     }
 
-    /// One gives up, if it still waits.
+    /// Removes a waiter, if it still waits.
     pub fn leave(&mut self, holder: &Holder, number: Number) -> Option<W> {
-        let [.., key] = places(holder);
+        let [.., key] = accounts(holder);
         let waiters = &mut self.nodes.get_mut(&key)?.waiters;
         let at = waiters.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         let (_, waiter) = waiters.remove(at)?;
@@ -90,27 +89,27 @@ impl<W> Line<W> {
         Some(waiter)
     }
 
-    /// The next who may have a place, if there is one. It waits no more.
+    /// Removes and returns the next waiter that may have a slot.
     pub fn next(&mut self, counts: &Counts) -> Option<(Holder, W)> {
         let holder = self.first(counts)?;
-        for place in places(&holder) {
+        for account in accounts(&holder) {
             let since = self.number();
-            self.move_to(place, |rank| Rank { since, ..rank });
+            self.move_to(account, |rank| Rank { since, ..rank });
         }
-        let [.., key] = places(&holder);
+        let [.., key] = accounts(&holder);
         let (_, waiter) = self.nodes.get_mut(&key)?.waiters.pop_front()?;
         self.one_less(&holder);
         Some((holder, waiter))
     }
 
-    /// What somebody holds has changed.
+    /// Updates the order after the holder's counts have changed.
     pub fn held_changed(&mut self, holder: &Holder, counts: &Counts) {
-        for place in places(holder) {
-            self.move_to(place, |rank| Rank { held: counts.held_at(place), ..rank });
+        for account in accounts(holder) {
+            self.move_to(account, |rank| Rank { held: counts.held_at(account), ..rank });
         }
     }
 
-    /// The first key of those that may have one more.
+    /// Returns the first key that may have one more slot.
     fn first(&self, counts: &Counts) -> Option<Holder> {
         for organization in self.children(ROOT) {
             'projects: for project in self.children(organization.number) {
@@ -128,27 +127,27 @@ impl<W> Line<W> {
         None
     }
 
-    /// In the order in which they go.
+    /// Returns the children of a node in order.
     fn children(&self, parent: Number) -> impl Iterator<Item = &Node<W>> {
         let from = Rank { parent, held: 0, since: 0 };
         let children = self.order.range(from..).take_while(move |(rank, _)| rank.parent == parent);
-        children.filter_map(|(_, place)| self.nodes.get(place))
+        children.filter_map(|(_, account)| self.nodes.get(account))
     }
 
-    fn move_to(&mut self, place: Place, change: impl FnOnce(Rank) -> Rank) {
-        let Some(node) = self.nodes.get_mut(&place) else { return };
+    fn move_to(&mut self, account: Account, change: impl FnOnce(Rank) -> Rank) {
+        let Some(node) = self.nodes.get_mut(&account) else { return };
         self.order.remove(&node.rank);
         node.rank = change(node.rank);
-        self.order.insert(node.rank, place);
+        self.order.insert(node.rank, account);
     }
 
     fn one_less(&mut self, holder: &Holder) {
-        for place in places(holder) {
-            let Some(node) = self.nodes.get_mut(&place) else { continue };
+        for account in accounts(holder) {
+            let Some(node) = self.nodes.get_mut(&account) else { continue };
             node.waiting -= 1;
             if node.waiting == 0 {
                 self.order.remove(&node.rank);
-                self.nodes.remove(&place);
+                self.nodes.remove(&account);
             }
         }
     }

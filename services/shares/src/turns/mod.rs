@@ -1,10 +1,10 @@
-//! A fixed number of places that callers have in turns: statements of a database, work on threads
-//! of its own.
+//! A fixed number of slots that callers use in turns, such as statements of a database or work on
+//! separate threads.
 //!
-//! Places are divided by the rule of [`crate::Shares`]. A caller that finds none free, or whose
-//! share is used up, waits in a line; a place that comes free goes to the organisation that holds
-//! least, in it to the project that holds least, and in that to the key. The line is bounded and
-//! divided as well, so that a caller with many requests leaves room in it. See
+//! Slots are divided by the rule of [`crate::Shares`]. A caller waits in a line if no slot is free
+//! or if its share is used up. A free slot goes to the organization that holds least, within it to
+//! the project that holds least, and within that to the key that holds least. The line is bounded
+//! and divided as well, so that a caller with many requests leaves room in it. See
 //! docs/decisions/0070-turns.md.
 
 mod line;
@@ -19,19 +19,24 @@ use std::{
 use outrider_telemetry::catalogue::shares::WAITED;
 use tokio::sync::oneshot;
 
-use crate::{Exhausted, Holder, Resource, Share, Shares, count::Counts, refused, show};
+use crate::{
+    count::{Counts, Level},
+    holder::Holder,
+    resource::{Exhausted, Resource, refused, show},
+    share::{Share, Shares},
+};
 use line::Line;
 
-/// What a line is, beside the places for which it is.
+/// The two resources of turns: the slots, and the line for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate {
-    /// The places.
-    pub places: Resource,
-    /// The places in the line.
+pub struct TurnResources {
+    /// The slots.
+    pub slots: Resource,
+    /// The line of waiting callers.
     pub line: Resource,
 }
 
-/// The places of a gate of this process. A cheap handle.
+/// A handle to the slots of this process. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Turns(Arc<Inner>);
 
@@ -59,7 +64,7 @@ impl State {
         self.line.held_changed(holder, &self.counts);
     }
 
-    /// Who gets a place next, if one is free and may be had.
+    /// Returns who gets a slot next, if a slot is free and a waiter may have it.
     fn next(&mut self) -> Option<(Holder, oneshot::Sender<Turn>)> {
         let (holder, pass) = self.line.next(&self.counts)?;
         self.add(&holder);
@@ -68,21 +73,21 @@ impl State {
 }
 
 impl Turns {
-    /// So many places, at least one, and so many in the line for them. Shows their metrics for as
-    /// long as a handle lives.
+    /// Creates `slots`, at least one, and a line for `line` callers. Exposes their metrics for as
+    /// long as a handle exists.
     #[must_use]
-    pub fn new(gate: Gate, places: usize, line: usize) -> Self {
-        let (resource, places) = (gate.places, places.max(1));
-        let state = State { counts: Counts::new(places, resource.least), line: Line::new() };
-        let line = Shares::new(gate.line, line);
+    pub fn new(resources: TurnResources, slots: usize, line: usize) -> Self {
+        let (resource, slots) = (resources.slots, slots.max(1));
+        let state = State { counts: Counts::new(slots, resource.least), line: Line::new() };
+        let line = Shares::new(resources.line, line);
         let inner = Arc::new(Inner { resource, line, state: Mutex::new(state) });
         let shown = Arc::downgrade(&inner);
-        show(resource, places, move || Some(shown.upgrade()?.state().counts.held()));
+        show(resource, slots, move || Some(shown.upgrade()?.state().counts.held()));
         Self(inner)
     }
 
-    /// A place, as soon as it is this caller's turn. Refused when the line, or the caller's share
-    /// of it, is full. Dropped while it waits, it gives its place in the line up.
+    /// Returns a slot when it is this caller's turn. Refuses if the line, or the caller's share of
+    /// it, is full. If the future is dropped while it waits, the caller leaves the line.
     pub async fn take(&self, holder: Holder) -> Result<Turn, Exhausted> {
         if let Some(turn) = self.at_once(holder) {
             return Ok(turn);
@@ -91,18 +96,17 @@ impl Turns {
         Ok(self.in_line(holder, in_line).await)
     }
 
-    /// The same for a limited time, after which it is refused.
+    /// Like [`Self::take`], but refuses after `patience`.
     pub async fn take_within(&self, holder: Holder, patience: Duration) -> Result<Turn, Exhausted> {
         let taken = tokio::time::timeout(patience, self.take(holder)).await;
         taken.unwrap_or_else(|_| {
-            let level =
-                self.0.state().counts.check(&holder, 1).err().unwrap_or(crate::Level::Server);
+            let level = self.0.state().counts.check(&holder, 1).err().unwrap_or(Level::Server);
             Err(refused(self.0.resource, level))
         })
     }
 
-    /// A place, as soon as it is this caller's turn. It is never refused: for callers whose number
-    /// is bounded and divided by something else that they hold.
+    /// Returns a slot when it is this caller's turn, and never refuses. For callers that are
+    /// bounded and divided by something else that they hold.
     pub async fn wait(&self, holder: Holder) -> Turn {
         if let Some(turn) = self.at_once(holder) {
             return turn;
@@ -112,13 +116,14 @@ impl Turns {
         self.in_line(holder, in_line).await
     }
 
-    /// How many places are taken, and how many callers wait.
+    /// Returns how many slots are taken and how many callers wait.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         (self.0.state().counts.held(), self.0.line.held())
     }
 
-    /// Nobody who may have a place waits while there is one, so that none is passed over.
+    /// Returns a slot if the caller may have one now. This passes over nobody, because no caller
+    /// that may have a slot ever waits while one is free.
     fn at_once(&self, holder: Holder) -> Option<Turn> {
         let mut state = self.0.state();
         state.counts.check(&holder, 1).ok()?;
@@ -135,14 +140,14 @@ impl Turns {
         };
         let turn = (&mut passed).await;
         waiting.number = None;
-        // The line, which this handle keeps, drops nobody who waits.
+        // This handle keeps the line alive, and the line drops no waiter.
         turn.unwrap_or_else(|_| {
             self.0.state().add(&holder);
             self.turn(holder)
         })
     }
 
-    /// Joins the line, unless a place came free meanwhile.
+    /// Joins the line, unless a slot has become free in the meantime.
     fn join(&self, holder: Holder, pass: oneshot::Sender<Turn>) -> Result<Waiting<'_>, Turn> {
         let mut state = self.0.state();
         if state.counts.check(&holder, 1).is_ok() {
@@ -164,7 +169,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place comes free: it goes to whoever is next, and so do those of callers that are gone.
+    /// Frees a slot and passes it to the next waiter. If that waiter is gone, passes the slot on.
     fn give_back(self: &Arc<Self>, holder: Holder) {
         let mut free = vec![holder];
         while !free.is_empty() {
@@ -178,7 +183,8 @@ impl Inner {
             for (holder, pass) in next {
                 let turn = Turn { inner: Some(Arc::clone(self)), holder };
                 if let Err(mut turn) = pass.send(turn) {
-                    // Here and not by its own end, which would go deeper with each that is gone.
+                    // In this loop and not by the turn's drop, which would recurse deeper with each
+                    // waiter that is gone.
                     turn.inner = None;
                     free.push(holder);
                 }
@@ -187,7 +193,7 @@ impl Inner {
     }
 }
 
-/// A caller in the line, until it has its turn or is gone.
+/// A caller in the line, until it gets its turn or is dropped.
 struct Waiting<'a> {
     inner: &'a Inner,
     holder: Holder,
@@ -197,16 +203,17 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            // Where it is not there any more, its turn is on the way, and is given back unseen.
+            // If the caller is no longer in the line, its turn is on the way, and is given back on
+            // drop.
             drop(self.inner.state().line.leave(&self.holder, number));
         }
     }
 }
 
-/// A place that a caller has, until it is dropped.
+/// A slot that a caller holds until the turn is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    /// None once it was given back.
+    /// `None` once the slot was given back.
     inner: Option<Arc<Inner>>,
     holder: Holder,
 }

@@ -3,14 +3,14 @@ use std::{future::Future, pin::pin, task::Poll};
 use futures::{FutureExt, poll};
 
 use super::*;
-use crate::{Level, tests::holder};
+use crate::testing::holder;
 
-const GATE: Gate = Gate {
-    places: Resource { name: "tested-places", noun: "tested places", least: 1 },
+const RESOURCES: TurnResources = TurnResources {
+    slots: Resource { name: "tested-slots", noun: "tested slots", least: 1 },
     line: Resource { name: "tested-line", noun: "places in the tested line", least: 1 },
 };
 
-/// One who asks: in the line, or with a turn.
+/// A request for a turn: in the line, or done.
 type Asking = std::pin::Pin<Box<dyn Future<Output = Result<Turn, Exhausted>> + Send>>;
 
 fn ask(turns: &Turns, holder: Holder) -> Asking {
@@ -26,33 +26,33 @@ fn has_turn(asking: &mut Asking) -> Option<Turn> {
     asking.as_mut().now_or_never().map(|turn| turn.expect("it is not refused"))
 }
 
-/// Asks until nobody more gets a place at once, and gives how many did.
+/// Takes slots until none is given at once.
 fn fill(turns: &Turns, holder: Holder) -> Vec<Turn> {
     std::iter::from_fn(|| turns.at_once(holder)).collect()
 }
 
 #[test]
-fn places_are_divided_as_shares_are() {
-    let turns = Turns::new(GATE, 8, 100);
+fn slots_are_divided_as_shares_are() {
+    let turns = Turns::new(RESOURCES, 8, 100);
     let lone = fill(&turns, holder(1, 1, 1));
     assert_eq!(lone.len(), 2, "a key that is alone has a quarter");
     let others: Vec<_> = (2..20).flat_map(|key| fill(&turns, holder(1, 1, key))).collect();
     assert_eq!(turns.held(), (4, 0), "a project that is alone has half");
-    assert_eq!(fill(&turns, holder(2, 2, 1)).len(), 1, "another key finds room beside it");
+    assert_eq!(fill(&turns, holder(2, 2, 1)).len(), 1, "another key finds room");
     drop((lone, others));
     assert_eq!(turns.held(), (0, 0));
     assert_eq!(
-        fill(&Turns::new(GATE, 0, 1), holder(1, 1, 1)).len(),
+        fill(&Turns::new(RESOURCES, 0, 1), holder(1, 1, 1)).len(),
         1,
-        "there is at least one place"
+        "there is at least one slot"
     );
 }
 
 #[test]
-fn a_place_that_comes_free_goes_to_who_holds_least_and_then_to_who_waits_longest() {
-    let turns = Turns::new(GATE, 1, 100);
+fn a_free_slot_goes_to_the_caller_that_holds_least_and_then_waits_longest() {
+    let turns = Turns::new(RESOURCES, 1, 100);
     let mut turn = fill(&turns, holder(1, 1, 1)).remove(0);
-    // Many of one organisation come first, of two keys of one project and a key of another.
+    // Many callers of one organization come first: two keys of one project, and a key of another.
     let mut flood: Vec<_> = [(1, 1), (1, 1), (1, 2), (2, 3), (2, 3)]
         .map(|(project, key)| ask(&turns, holder(1, project, key)))
         .into();
@@ -70,14 +70,14 @@ fn a_place_that_comes_free_goes_to_who_holds_least_and_then_to_who_waits_longest
             .chain(&mut others)
             .enumerate()
             .find_map(|(index, asking)| Some((index, has_turn(asking)?)));
-        let (index, next) = found.expect("the place goes to somebody at once");
-        // A future that is ready must not be asked again.
+        let (index, next) = found.expect("the slot is passed on at once");
+        // A future that has resolved must not be polled again.
         *flood.iter_mut().chain(&mut others).nth(index).unwrap() = Box::pin(std::future::pending());
         order.push(index);
         turn = next;
     }
-    // By organisations 1, 2, 3, 1, 2 and then what is left of 1; in it by projects, and in these by
-    // keys.
+    // Organizations 1, 2, 3, 1, 2 and then the rest of 1; within it by projects, and within those
+    // by keys.
     assert_eq!(order, [0, 5, 6, 3, 7, 2, 4, 1]);
     drop(turn);
     assert_eq!(turns.held(), (0, 0));
@@ -85,8 +85,8 @@ fn a_place_that_comes_free_goes_to_who_holds_least_and_then_to_who_waits_longest
 }
 
 #[test]
-fn who_comes_again_goes_behind_those_who_wait() {
-    let turns = Turns::new(GATE, 1, 100);
+fn a_returning_caller_goes_behind_those_that_wait() {
+    let turns = Turns::new(RESOURCES, 1, 100);
     let turn = fill(&turns, holder(1, 1, 1)).remove(0);
     let mut again = ask(&turns, holder(1, 1, 1));
     let mut other = ask(&turns, holder(2, 1, 1));
@@ -100,8 +100,8 @@ fn who_comes_again_goes_behind_those_who_wait() {
 }
 
 #[test]
-fn who_holds_places_lets_those_go_first_who_hold_none() {
-    let turns = Turns::new(GATE, 8, 100);
+fn callers_that_hold_slots_let_those_go_first_that_hold_none() {
+    let turns = Turns::new(RESOURCES, 8, 100);
     let flood: Vec<_> = (0..8).flat_map(|key| fill(&turns, holder(1, 1, key))).collect();
     let more: Vec<_> = (0..8).flat_map(|key| fill(&turns, holder(2, 1, key))).collect();
     let mut last: Vec<_> =
@@ -113,7 +113,7 @@ fn who_holds_places_lets_those_go_first_who_hold_none() {
     drop(has_turn(&mut newcomer).expect("it holds nothing"));
     assert!(
         has_turn(&mut waiting).is_none(),
-        "what is left is less than what its organisation holds"
+        "the rest is smaller than what its organization holds"
     );
     drop((flood, more));
     assert!(has_turn(&mut waiting).is_some());
@@ -121,7 +121,7 @@ fn who_holds_places_lets_those_go_first_who_hold_none() {
 
 #[test]
 fn the_line_is_bounded_and_divided() {
-    let turns = Turns::new(GATE, 1, 8);
+    let turns = Turns::new(RESOURCES, 1, 8);
     let turn = fill(&turns, holder(1, 1, 1));
     let refusal = |holder| {
         ask(&turns, holder).now_or_never().expect("it is refused at once").unwrap_err().level
@@ -133,14 +133,14 @@ fn the_line_is_bounded_and_divided() {
     let all: Vec<_> = (3..8).map(|organization| ask(&turns, holder(organization, 1, 1))).collect();
     assert_eq!((turns.held(), refusal(holder(9, 1, 1))), ((1, 8), Level::Server));
     drop((line, all));
-    assert_eq!(turns.held(), (1, 1), "who gives up leaves the line");
+    assert_eq!(turns.held(), (1, 1), "a caller that gives up leaves the line");
     drop((turn, other));
     assert_eq!(turns.held(), (0, 0));
 }
 
 #[test]
-fn who_is_bounded_elsewhere_is_never_refused() {
-    let turns = Turns::new(GATE, 1, 1);
+fn callers_that_are_bounded_elsewhere_are_never_refused() {
+    let turns = Turns::new(RESOURCES, 1, 1);
     let turn = fill(&turns, holder(1, 1, 1)).remove(0);
     let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(turns.wait(holder(1, 1, 1)))).collect();
     assert!(waiting.iter_mut().all(|one| one.as_mut().now_or_never().is_none()));
@@ -153,26 +153,27 @@ fn who_is_bounded_elsewhere_is_never_refused() {
 }
 
 #[tokio::test]
-async fn turns_that_nobody_takes_go_on() {
-    let turns = Turns::new(GATE, 1, 100);
+async fn turns_that_nobody_takes_are_passed_on() {
+    let turns = Turns::new(RESOURCES, 1, 100);
     let turn = fill(&turns, holder(1, 1, 1));
     let (gone, late) = (ask(&turns, holder(2, 1, 1)), ask(&turns, holder(3, 1, 1)));
     let mut next = pin!(turns.take(holder(4, 1, 1)));
     assert!(poll!(&mut next).is_pending());
-    // The place is on its way to the first, which is dropped before it sees that; so is the second.
+    // The slot is on its way to the first waiter, which is dropped before it gets it. So is the
+    // second.
     drop(turn);
     assert_eq!(turns.held(), (1, 3));
     drop(gone);
     drop(late);
-    let Poll::Ready(turn) = poll!(&mut next) else { panic!("the third has the place") };
+    let Poll::Ready(turn) = poll!(&mut next) else { panic!("the third has the slot") };
     drop(turn);
     assert_eq!(turns.held(), (0, 0));
     assert_eq!(turns.0.state().line.entries(), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn patience_ends_with_whose_share_it_was() {
-    let turns = Turns::new(GATE, 8, 100);
+async fn the_refusal_after_patience_names_the_level() {
+    let turns = Turns::new(RESOURCES, 8, 100);
     let patience = Duration::from_secs(3);
     let lone = fill(&turns, holder(1, 1, 1));
     assert_eq!(turns.take_within(holder(1, 1, 1), patience).await.unwrap_err().level, Level::Key);
@@ -187,11 +188,11 @@ async fn patience_ends_with_whose_share_it_was() {
     assert_eq!((turns.held(), turns.0.state().line.entries()), ((0, 0), (0, 0)));
 }
 
-/// Whatever happens: no more have a turn than there are places, somebody has each that is wanted
-/// and may be had, and nothing is left behind.
+/// After any history, no more callers have a turn than there are slots, no caller that may have a
+/// slot waits, and no entry is left behind.
 #[test]
 fn turns_hold_over_any_history() {
-    let turns = Turns::new(GATE, 5, 60);
+    let turns = Turns::new(RESOURCES, 5, 60);
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |below: u64| {
         random ^= random << 13;

@@ -1,4 +1,4 @@
-//! PgBouncer as its package sets it, before a database of a test.
+//! PgBouncer with the settings of its package, in front of a test database.
 
 use std::{
     net::TcpListener,
@@ -11,29 +11,29 @@ use tempfile::TempDir;
 
 use super::server::as_user;
 
-/// Where Debian's package puts it.
+/// Where Debian's package installs it.
 const INSTALLED: &str = "/usr/sbin/pgbouncer";
 
-/// Another one than the package's by `OUTRIDER_TEST_PGBOUNCER`: a newer version.
+/// `OUTRIDER_TEST_PGBOUNCER` may name another program, such as a newer version.
 fn program() -> String {
     std::env::var("OUTRIDER_TEST_PGBOUNCER").unwrap_or_else(|_| INSTALLED.to_owned())
 }
 
-/// A pooler; ended and removed when dropped, and with this process.
+/// A pooler. It ends when dropped, and with this process.
 pub struct PgBouncer {
     url: String,
-    /// Waits for the end of its standard input, and then ends the pooler.
+    /// Waits for the end of its standard input, and then stops the pooler.
     watchdog: Child,
     _directory: TempDir,
 }
 
 impl PgBouncer {
-    /// Starts one in front of the server of a URL. Besides where it listens and whom it lets in,
-    /// nothing is set but `settings`. None where it is not installed and the run is not strict;
-    /// this is said on standard error.
+    /// Starts a pooler in front of the server of a URL. Apart from its address and its users, only
+    /// `settings` are set. None if it is not installed and the run is not strict, which is reported
+    /// on standard error.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start(server: &str, settings: &str) -> Option<Self> {
         if !Path::new(&program()).exists() && std::env::var_os("OUTRIDER_TEST_STRICT").is_none() {
             eprintln!("SKIPPED with PgBouncer: it is not installed");
@@ -53,8 +53,9 @@ impl PgBouncer {
         let users = directory.path().join("users.txt");
         std::fs::write(&users, format!("\"{user}\" \"\"\n")).expect("a file is written");
         let text = format!(
-            "[databases]\n* = host={host} port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {free}\n\
-             auth_type = trust\nauth_file = {}\nunix_socket_dir =\n{settings}\n",
+            "[databases]\n* = host={host} port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {free}\nauth_type = trust\nauth_file = {}\nunix_socket_dir =\n\
+             {settings}\n",
             users.display()
         );
         let file = directory.path().join("pgbouncer.ini");
@@ -69,7 +70,7 @@ impl PgBouncer {
         })
     }
 
-    /// The URL of the same database through it.
+    /// The URL of the same database through the pooler.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -83,7 +84,7 @@ impl Drop for PgBouncer {
     }
 }
 
-/// It runs as another user when we are root.
+/// The pooler runs as another user if this process is root.
 fn open_to_all(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))

@@ -1,6 +1,6 @@
-//! A pooler that gives each transaction another session and knows prepared statements, as PgBouncer
-//! does from 1.21 on with `max_prepared_statements`: it gives them names of its own, and prepares
-//! them wherever they are used. No error of the database tells that sessions are shared.
+//! A pooler that gives each transaction another session and supports prepared statements, like
+//! PgBouncer from 1.21 on with `max_prepared_statements`: it renames them, and prepares them in
+//! every session that uses them. No error of the database shows that sessions are shared.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,24 +15,25 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Which idle session of the server a transaction gets.
+/// The idle server session that a transaction gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draw {
-    /// That which was used last.
+    /// The session that was used last.
     Last,
-    /// That which was idle for longest.
+    /// The session that was idle for longest.
     Longest,
-    /// The one that the client had before, if it is idle: nobody is ever seen in another's session.
+    /// The session that the client had before, if it is idle: no client ever appears in another's
+    /// session.
     Own,
 }
 
-/// The pooler; it ends when dropped.
+/// The pooler. It ends when dropped.
 pub struct Renaming {
     url: String,
     task: JoinHandle<()>,
 }
 
-/// A message: its kind, and what follows its length.
+/// A message: its kind, and the bytes after its length.
 type Message = (u8, Vec<u8>);
 
 struct Session {
@@ -45,15 +46,16 @@ struct Pool {
     draw: Draw,
     idle: Mutex<Vec<Session>>,
     free: Semaphore,
-    /// Statements by their texts and types, as the pooler names them.
+    /// The pooler's names of statements, by their texts and types.
     names: Mutex<HashMap<Vec<u8>, String>>,
 }
 
 impl Renaming {
-    /// One with so many sessions, in front of the server of a URL that lets anybody in.
+    /// Starts a pooler with this many sessions, in front of the server of a URL that needs no
+    /// password.
     ///
     /// # Panics
-    /// When the server cannot be reached.
+    /// If the server cannot be reached.
     pub async fn start(server: &str, sessions: usize, draw: Draw) -> Self {
         let (user, rest) = server
             .strip_prefix("postgres://")
@@ -75,14 +77,14 @@ impl Renaming {
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let pool = Arc::clone(&pool);
-                // A client that is gone is no concern of the others.
+                // A client that disconnected does not affect the others.
                 tokio::spawn(async move { pool.serve(client).await.is_ok() });
             }
         });
         Self { url, task }
     }
 
-    /// The URL of the same database through it.
+    /// The URL of the same database through the pooler.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -121,7 +123,7 @@ impl Pool {
     async fn serve(&self, mut client: TcpStream) -> io::Result<()> {
         greet(&mut client).await?;
         let (mut held, mut own) = (None, None);
-        // What this client calls a statement, as it is named here.
+        // The pooler's names of this client's statements.
         let mut known = HashMap::new();
         loop {
             let mut batch = Vec::new();
@@ -150,7 +152,7 @@ impl Pool {
         }
     }
 
-    /// Passes what came up to a Sync on to a session, and its answers back; the state of the
+    /// Passes messages up to a Sync on to a session, and its answers back. Returns the state of the
     /// transaction.
     async fn pass(
         &self,
@@ -178,8 +180,8 @@ impl Pool {
             }
             let (renamed, statement) =
                 known.get(&name).cloned().unwrap_or_else(|| ("nowhere".to_owned(), Vec::new()));
-            // Where it is prepared already, a statement without a name is prepared in its place,
-            // which is answered alike. What others use is not closed.
+            // If the statement is already prepared, an unnamed one is prepared instead, which gets
+            // the same answer. Statements that others use are not closed.
             let renamed = match kind {
                 b'P' if !session.prepared.insert(renamed.clone()) => String::new(),
                 b'C' => "nowhere".to_owned(),
@@ -263,7 +265,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind], length(body).to_be_bytes().as_slice(), body].concat()
 }
 
-/// With the four bytes of the length itself.
+/// The length includes its own four bytes.
 fn length(body: &[u8]) -> u32 {
     u32::try_from(body.len() + 4).expect("messages are small")
 }

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of this process: started from what is installed, stopped when the process
-//! ends, however it ends.
+//! A PostgreSQL server of this process. It is started from an installed version, and stopped when
+//! the process ends, however it ends.
 
 use std::{
     fs,
@@ -9,15 +9,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Where distributions put the programs, a directory per version.
+/// Where distributions install the programs, in a directory per version.
 const INSTALLED: &str = "/usr/lib/postgresql";
-/// Tries, each with another port: between asking for a free port and using it, another may take it.
+/// Number of attempts, each with another port: another process may take a free port before the
+/// server does.
 const TRIES: usize = 5;
 
 pub(super) struct Server {
     url: String,
-    /// Waits for the end of its standard input, which is the end of this process, and then stops
-    /// the server and removes its data.
+    /// Waits for the end of its standard input, which comes when this process ends. Then stops the
+    /// server and removes its data.
     _watchdog: Child,
 }
 
@@ -26,14 +27,14 @@ impl Server {
         &self.url
     }
 
-    /// Starts a server with a directory and a port of its own. It listens on 127.0.0.1 only and
-    /// trusts who connects.
+    /// Starts a server with its own directory and port. It listens only on 127.0.0.1 and trusts
+    /// every client.
     pub fn start() -> Result<Self, String> {
         let programs = programs()?;
         let directory = run(&mut as_user("mktemp", &["-d", "-t", "outrider-postgres-XXXXXX"])?)?;
         let directory = PathBuf::from(directory.trim());
         let data = directory.join("data");
-        // From here on the directory goes with this process.
+        // From here on, the directory is removed with this process.
         let watchdog = watchdog(&programs.join("pg_ctl"), &data, &directory)?;
         let initdb = programs.join("initdb");
         let arguments = [
@@ -57,7 +58,7 @@ impl Server {
     }
 }
 
-/// The directory of the newest version installed.
+/// The programs of the newest installed version.
 fn programs() -> Result<PathBuf, String> {
     let versions = fs::read_dir(INSTALLED).map_err(|_| format!("{INSTALLED} does not exist"))?;
     let newest = versions
@@ -78,8 +79,9 @@ fn start_on_free_port(pg_ctl: &Path, data: &Path, directory: &Path) -> Result<u1
             .map_err(|error| error.to_string())?;
         let port = free.port();
         let settings = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=400 -c fsync=off \
-             -c full_page_writes=off -c shared_buffers=64MB -c max_locks_per_transaction=256"
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' \
+             -c max_connections=400 -c fsync=off -c full_page_writes=off \
+             -c shared_buffers=64MB -c max_locks_per_transaction=256"
         );
         let log = directory.join("log");
         let arguments =
@@ -101,13 +103,14 @@ fn watchdog(pg_ctl: &Path, data: &Path, directory: &Path) -> Result<Child, Strin
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // An interrupt from the terminal is for the tests; this one must outlive them.
+        // An interrupt from the terminal must end only the tests: this process must outlive them.
         .process_group(0)
         .spawn()
         .map_err(|error| format!("sh does not start: {error}"))
 }
 
-/// The command as it is, or as the user `postgres` when we are root: the server refuses root.
+/// The command, run as the user `postgres` if this process is root, because the server refuses
+/// root.
 pub(super) fn as_user(program: &str, arguments: &[&str]) -> Result<Command, String> {
     let mut command = if is_root()? {
         let mut command = Command::new("setpriv");
@@ -132,8 +135,8 @@ fn is_root() -> Result<bool, String> {
     Ok(run(Command::new("id").arg("-u"))?.trim() == "0")
 }
 
-/// Runs a command to its end. Its output goes to files, because a server that it leaves behind
-/// would keep pipes open.
+/// Runs a command to its end. Its output goes to files, because a server that it starts would keep
+/// pipes open.
 fn run(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |error: std::io::Error| format!("{name}: {error}");

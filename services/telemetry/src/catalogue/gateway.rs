@@ -9,10 +9,12 @@ section! {
         /// status of REST, name of the gRPC code else; cancelled when the client went away,
         /// client-deadline when the client's own deadline passed before ours). 5xx, INTERNAL,
         /// UNKNOWN, UNAVAILABLE and DATA_LOSS are faults of Outrider.
-        REQUESTS: IntCounterVec("outrider_gateway_requests_total", ["protocol", "method", "route", "status"]);
+        REQUESTS: IntCounterVec("outrider_gateway_requests_total", ["protocol", "method", "route",
+            "status"]);
         /// Time from the head of a request to the last byte of its answer; of streams, to their
         /// end.
-        REQUEST_SECONDS: HistogramVec("outrider_gateway_request_seconds", ["protocol", "method", "route"], seconds);
+        REQUEST_SECONDS: HistogramVec("outrider_gateway_request_seconds", ["protocol", "method",
+            "route"], seconds);
         /// Requests under way, streams included.
         REQUESTS_OPEN: IntGauge("outrider_gateway_requests_open");
         /// Calls of streaming methods under way.

@@ -112,10 +112,12 @@ pub const fn sizes() -> &'static [f64] {
 /// Declares the metrics of a section: a static for each, and `SECTION`. The doc comment of a metric
 /// is its help.
 macro_rules! section {
-    ($section:literal { $($(#[doc = $help:literal])+ $static:ident: $type:ident($name:literal $(, [$($label:literal),+])? $(, $buckets:ident)?);)+ }) => {
+    ($section:literal { $($(#[doc = $help:literal])+ $static:ident: $type:ident($name:literal $(,
+        [$($label:literal),+])? $(, $buckets:ident)?);)+ }) => {
         $(
             $(#[doc = $help])+
-            pub static $static: std::sync::LazyLock<$crate::metrics::$type> = std::sync::LazyLock::new(|| {
+            pub static $static: std::sync::LazyLock<$crate::metrics::$type> =
+                std::sync::LazyLock::new(|| {
                 <$crate::metrics::$type as $crate::metrics::Metric>::make(&$crate::metrics::Shape {
                     name: $name,
                     help: concat!($($help),+),

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrider_gateway::fuzzed::Connections;
 use outrider_model::{Error, Reason};
-use outrider_rpc::{Bounded, bounds::Weight, from_status, wire::request_error};
+use outrider_rpc::{Bounded, bounds::Weight, from_status, request_errors::request_error};
 use prost_reflect::DynamicMessage;
 use tokio::io::duplex;
 use tonic::{Code, Status, body::Body};

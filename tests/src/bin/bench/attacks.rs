@@ -144,7 +144,8 @@ impl Attack {
         let p50 = |paced: &Paced| percentile(&paced.receipt, 500);
         let published = |paced: &Paced| percentile(&paced.publish, 990);
         eprintln!(
-            "  {title}: p50 {:.2} ms before, {:.2} ms during; p99 {:.2} and {:.2} ms, of publishing {:.2} and {:.2} ms; \
+            "  {title}: p50 {:.2} ms before, {:.2} ms during; p99 {:.2} and {:.2} ms, of \
+                publishing {:.2} and {:.2} ms; \
              longest gap {:.0} and {:.0} ms",
             p50(before),
             p50(during),

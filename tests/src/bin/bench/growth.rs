@@ -13,11 +13,13 @@ use crate::{
 pub async fn run(growth: &Growth) -> Result<()> {
     let sizes = if growth.sizes.is_empty() { growth.axis.sizes() } else { &growth.sizes };
     println!(
-        "\n| {:>13} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis | memory, MiB |",
+        "\n| {:>13} | deliveries/s | publish p50, ms | Outrider | PostgreSQL |  Redis | \
+        memory, MiB |",
         format!("{:?}", growth.axis).to_lowercase()
     );
     println!(
-        "|--------------:|-------------:|----------------:|---------:|-----------:|-------:|------------:|"
+        "|--------------:|-------------:|----------------:|---------:|-----------:|-------:|\
+        ------------:|"
     );
     let mut bad = 0;
     for size in sizes {
@@ -48,7 +50,8 @@ pub async fn run(growth: &Growth) -> Result<()> {
         }
     }
     println!(
-        "\nOutrider, PostgreSQL and Redis: CPU seconds per 1,000 deliveries. Memory: the highest of Outrider's processes together."
+        "\nOutrider, PostgreSQL and Redis: CPU seconds per 1,000 deliveries. Memory: the highest \
+            of Outrider's processes together."
     );
     ensure!(bad == 0, "{bad} of {} sizes failed, lost something or got it twice", sizes.len());
     Ok(())

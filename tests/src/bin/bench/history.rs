@@ -29,27 +29,37 @@ fn fill(postgres: &Postgres, events: u64) -> Result<()> {
     // The first 48 bits are the milliseconds, as in every UUIDv7; a delivery and its attempt share
     // those of their event.
     let of_events = format!(
-        "(id, project_id, event_type, content_type, payload, payload_size, headers, metadata, delivery_count, origin, created_at)
-         SELECT (lpad(to_hex(at), 12, '0') || '7' || left(hash, 3) || '8' || right(hash, 15))::UUID, project, 'bench', 'application/json',
+        "(id, project_id, event_type, content_type, payload, payload_size, headers, metadata, \
+            delivery_count, origin, created_at)
+         SELECT (lpad(to_hex(at), 12, '0') || '7' || left(hash, 3) || '8' || right(hash, \
+         15))::UUID, project, 'bench', 'application/json',
             repeat('x', 1024)::BYTEA, 1024, '{{}}', '{{}}', {FAN_OUT}, '{{}}', at * 1000
          FROM (SELECT i, {midnight} + i * {} / {events} AS at, md5(i::TEXT) AS hash
-            FROM generate_series(0::BIGINT, {events} - 1) AS i) AS each, (SELECT id AS project FROM projects LIMIT 1) AS one",
+            FROM generate_series(0::BIGINT, {events} - 1) AS i) AS each, (SELECT id AS project \
+            FROM projects LIMIT 1) AS one",
         now - midnight
     );
     // The last digit is the place of the endpoint among the first ten. Delivered (2), for it
     // succeeded (5).
     let of_deliveries = format!(
-        "(id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, status, reason, attempt_count,
+        "(id, project_id, event_id, event_type, endpoint_id, subscription_ids, replay_number, \
+            status, reason, attempt_count,
           last_status_code, created_at, finished_at)
-         SELECT (left(event::TEXT, 35) || place)::UUID, project, event, 'bench', endpoints[place + 1],
+         SELECT (left(event::TEXT, 35) || place)::UUID, project, event, 'bench', endpoints[place + \
+         1],
             uuid_send(subscriptions[place + 1]), 0, 2, 5, 1, 200, at, at + 2000
-         FROM (SELECT id AS event, project_id AS project, created_at AS at, generate_series(0, {FAN_OUT} - 1) AS place FROM events) AS each,
-            (SELECT array_agg(endpoint_id) AS endpoints, array_agg(id) AS subscriptions FROM (SELECT DISTINCT ON (endpoint_id)
-                endpoint_id, id FROM subscriptions ORDER BY endpoint_id, id LIMIT {FAN_OUT}) AS firsts) AS one"
+         FROM (SELECT id AS event, project_id AS project, created_at AS at, generate_series(0, \
+         {FAN_OUT} - 1) AS place FROM events) AS each,
+            (SELECT array_agg(endpoint_id) AS endpoints, array_agg(id) AS subscriptions FROM \
+            (SELECT DISTINCT ON (endpoint_id)
+                endpoint_id, id FROM subscriptions ORDER BY endpoint_id, id LIMIT {FAN_OUT}) AS \
+                firsts) AS one"
     );
-    let of_attempts = "(id, delivery_id, event_id, endpoint_id, project_id, number, outcome, status_code, started_at, duration_micros,
+    let of_attempts = "(id, delivery_id, event_id, endpoint_id, project_id, number, outcome, \
+        status_code, started_at, duration_micros,
           response_headers, response_body, response_truncated)
-         SELECT overlay(id::TEXT PLACING '9' FROM 20)::UUID, id, event_id, endpoint_id, project_id, 1, 1, 200, created_at + 1000, 900,
+         SELECT overlay(id::TEXT PLACING '9' FROM 20)::UUID, id, event_id, endpoint_id, \
+         project_id, 1, 1, 200, created_at + 1000, 900,
             '{}', 'answer 200', FALSE
          FROM deliveries";
     for (table, rows) in

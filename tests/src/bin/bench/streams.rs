@@ -39,17 +39,22 @@ async fn one(number: usize, world: &World, event: &NewEvent, end: Instant) -> Re
     let mut sequence = 0;
     while Instant::now() < end || !sent.is_empty() {
         tokio::select! {
-            message = inbound.message() => match message?.context("the server ended the stream")?.kind {
-                Some(Told::Ack(ack)) => {
-                    ensure!(ack.delivery_count == u64::from(ack.accepted_count) * fan_out && ack.duplicate_count == 0, "{ack:?}");
-                    for _ in 0..ack.accepted_count {
-                        let since: Instant = sent.pop_front().context("more is acknowledged than was sent")?;
-                        latencies.push(micros(since.elapsed()));
-                    }
+            message = inbound.message() => {
+                let message = message?.context("the server ended the stream")?;
+                let Some(Told::Ack(ack)) = message.kind else { bail!("{message:?}") };
+                let deliveries = u64::from(ack.accepted_count) * fan_out;
+                ensure!(
+                    ack.delivery_count == deliveries && ack.duplicate_count == 0,
+                    "{ack:?}"
+                );
+                for _ in 0..ack.accepted_count {
+                    let since: Option<Instant> = sent.pop_front();
+                    let since = since.context("more is acknowledged than was sent")?;
+                    latencies.push(micros(since.elapsed()));
                 }
-                other => bail!("{other:?}"),
-            },
-            Ok(place) = out.reserve(), if sent.len() < window.window_events as usize && Instant::now() < end => {
+            }
+            Ok(place) = out.reserve(),
+                if sent.len() < window.window_events as usize && Instant::now() < end => {
                 sequence += 1;
                 sent.push_back(Instant::now());
                 place.send(streamed(sequence, event.clone()));

@@ -56,7 +56,7 @@ fn seconds(seconds: i64) -> Option<WireDuration> {
 }
 
 #[test]
-fn what_is_absent_gets_its_default() {
+fn absent_fields_get_their_defaults() {
     let new = created(minimal()).unwrap();
     assert_eq!(new.target, Target::Http { url: "https://example.com/hook".to_owned() });
     assert_eq!(
@@ -67,7 +67,7 @@ fn what_is_absent_gets_its_default() {
 }
 
 #[test]
-fn what_is_given_is_kept() {
+fn given_fields_are_kept() {
     let id = EndpointId::new(Timestamp(0), 9);
     let endpoint = wire::Endpoint {
         endpoint_id: id.to_string(),
@@ -202,7 +202,7 @@ fn every_wrong_field_is_named() {
 }
 
 #[test]
-fn urls_are_judged_by_the_policy() {
+fn urls_are_checked_by_the_policy() {
     for url in [
         "",
         "ftp://example.com",
@@ -229,7 +229,7 @@ fn urls_are_judged_by_the_policy() {
 }
 
 #[test]
-fn the_lists_of_the_installation_are_asked_when_a_url_is_saved() {
+fn the_lists_of_the_installation_apply_when_a_url_is_saved() {
     let entry = |text: &str| text.parse().unwrap();
     let allow = vec![entry("receiver:8000"), entry("10.20.0.0/16"), entry("*.svc.cluster.local")];
     let policy = Policy {
@@ -282,10 +282,10 @@ fn a_mask_is_refused_where_a_value_belongs() {
         error.violations.iter().all(|violation| violation.description.contains("is the mask")),
         "{error:?}"
     );
-    // As a program that encodes URLs sends it back.
+    // A program that encodes URLs sends the mask back like this.
     sent_back.target = http("https://example.com/hook?%e2%80%a6");
     assert_eq!(fields(update(sent_back.clone(), &["target"])), ["endpoint.http.url"]);
-    // What the mask of the update does not name is not looked at.
+    // Fields that the update mask does not name are not checked.
     let kept =
         update(wire::Endpoint { description: "new".to_owned(), ..sent_back }, &["description"])
             .unwrap();
@@ -328,7 +328,7 @@ fn the_mask_clears_to_the_default() {
 }
 
 #[test]
-fn without_a_mask_what_is_set_changes() {
+fn without_a_mask_set_fields_change() {
     let change =
         update(wire::Endpoint { description: "new".to_owned(), ..minimal() }, &[]).unwrap();
     assert!(change.target.is_some());
@@ -336,7 +336,7 @@ fn without_a_mask_what_is_set_changes() {
         (change.description.as_deref(), change.state, change.owner),
         (Some("new"), None, None)
     );
-    // What the mask does not name is not even checked.
+    // Fields that the mask does not name are not checked.
     let unread = wire::Endpoint { timeout: seconds(99), ..minimal() };
     assert!(update(unread, &["http"]).is_ok());
 }
@@ -376,12 +376,12 @@ fn whole() -> Endpoint {
 }
 
 #[test]
-fn an_endpoint_travels_to_the_wire() {
+fn an_endpoint_is_converted_to_the_wire() {
     let endpoint = whole();
     let wire = to_wire(endpoint.clone());
     assert_eq!(wire.timeout, Some(WireDuration { seconds: 1, nanos: 500_000_000 }));
     assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, ""));
-    // Another project has it now.
+    // The project is that of the request.
     let back = created(wire::Endpoint { project_id: String::new(), ..wire }).unwrap();
     assert_eq!(
         (back.id, back.target, back.timeout),

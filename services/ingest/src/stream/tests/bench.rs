@@ -1,4 +1,4 @@
-//! An ingest over a fresh database and an intake of the test's own, and a client without a network.
+//! Ingest over a fresh database and a fake intake, and a client without a network.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,7 +16,7 @@ use outrider_proto::{
     ingest::{
         NewEvent, PublishEventRequest, StreamEventsRequest, StreamEventsResponse, StreamOpen,
         StreamedEvent, ingest_service_server::IngestService as _, stream_events_request::Kind,
-        stream_events_response::Kind as Told,
+        stream_events_response::Kind as Sent,
     },
     internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result},
 };
@@ -31,19 +31,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::{
-    Ingest, Options, StreamOptions,
+    options::{Options, StreamOptions},
+    service::Ingest,
     stream::{self, Answer},
 };
 
-/// Nothing here takes so long unless it never ends.
+/// Nothing here takes this long unless it never ends.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// Accepts each key once; fails as it was told; and waits when it has no permits.
+/// Accepts each key once, fails as configured, and waits while it has no permits.
 pub struct Fake {
     pub calls: Mutex<Vec<Vec<AcceptEvent>>>,
     pub failures: Mutex<VecDeque<Error>>,
     pub gate: Semaphore,
-    /// Calls so far, those that wait included.
+    /// Number of calls so far, including those that wait.
     pub begun: AtomicUsize,
     known: Mutex<HashMap<String, Vec<u8>>>,
 }
@@ -61,7 +62,7 @@ impl Default for Fake {
 }
 
 impl Fake {
-    /// The keys of what was accepted, in order.
+    /// The keys of the accepted events, in order.
     pub fn keys(&self) -> Vec<String> {
         self.calls
             .lock()
@@ -102,7 +103,7 @@ impl Intake for Fake {
         Ok(results)
     }
 
-    /// Nothing was accepted before that is asked for: the project has no catalogue.
+    /// Finds nothing: the project has no catalog, so nothing is looked up.
     async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
         Ok(vec![None; events.len()])
     }
@@ -146,7 +147,7 @@ impl Bench {
         Self { intake, shutdown, project, ingest, principal, _directory: directory }
     }
 
-    /// A call that publishes an event with such a payload.
+    /// Publishes an event with this payload by a call.
     pub fn publish(&self, payload: &str) -> JoinHandle<Result<(), Status>> {
         let event = NewEvent {
             event_type: "a.b".into(),
@@ -160,24 +161,29 @@ impl Bench {
         tokio::spawn(async move { ingest.publish_event(request).await.map(drop) })
     }
 
-    /// Large requests that have their turn, and those that wait for it.
+    /// Number of large requests that have their turn, and that wait for it.
     pub fn large(&self) -> (usize, usize) {
-        self.ingest.large().held()
+        self.ingest.admission.large().held()
     }
 
-    /// A stream on which nothing was sent.
+    /// Opens a connection on which nothing was sent.
     pub fn connect(&self) -> Result<Client> {
         self.connect_by(self.principal.clone())
     }
 
-    /// The same, of another caller.
+    /// Like `connect`, by another caller.
     pub fn connect_by(&self, principal: Principal) -> Result<Client> {
         let (sender, receiver) = mpsc::channel(1);
-        let answer = stream::answer(self.ingest.clone(), principal, ReceiverStream::new(receiver))?;
+        let answer = stream::answer(
+            self.ingest.admission.clone(),
+            &self.ingest.streams,
+            principal,
+            ReceiverStream::new(receiver),
+        )?;
         Ok(Client { sender: Some(sender), answer })
     }
 
-    /// An open stream.
+    /// Opens a stream.
     pub async fn open(&self, stream_id: &str) -> Client {
         let mut client = self.connect().unwrap();
         client
@@ -186,7 +192,7 @@ impl Bench {
                 stream_id: stream_id.to_owned(),
             }))
             .await;
-        assert!(matches!(client.message().await, Some(Told::Opened(_))));
+        assert!(matches!(client.message().await, Some(Sent::Opened(_))));
         client
     }
 }
@@ -205,7 +211,7 @@ impl Client {
         );
     }
 
-    /// Waits until the server takes it; false when the stream has ended.
+    /// Waits until the server takes the message. Returns false if the stream has ended.
     pub async fn offer(&self, kind: Kind) -> bool {
         let sender = self.sender.as_ref().expect("not ended by the test");
         sender.send(Ok(StreamEventsRequest { kind: Some(kind) })).await.is_ok()
@@ -221,12 +227,12 @@ impl Client {
         }
     }
 
-    /// Resolves when the server reads no more.
+    /// Resolves when the server stops reading.
     pub async fn closed(&self) {
         self.sender.as_ref().expect("not ended by the test").closed().await;
     }
 
-    /// No more comes from the client.
+    /// Ends the client's side.
     pub fn half_close(&mut self) {
         self.sender = None;
     }
@@ -235,18 +241,18 @@ impl Client {
         tokio::time::timeout(LONG, self.answer.next()).await.expect("an answer")
     }
 
-    /// The next message; none at a good end.
-    pub async fn message(&mut self) -> Option<Told> {
+    /// Returns the next message, or `None` at an end without an error.
+    pub async fn message(&mut self) -> Option<Sent> {
         self.next().await.map(|message| message.unwrap().kind.unwrap())
     }
 
-    /// Reads on until everything up to `sequence` is acknowledged: accepted, duplicates, and what
-    /// was rejected why.
+    /// Reads until everything up to `sequence` is acknowledged. Returns the numbers of accepted
+    /// events and duplicates, and the rejections with their reasons.
     pub async fn acked(&mut self, sequence: u64) -> (u32, u32, Vec<(u64, Reason)>) {
         let (mut accepted, mut duplicates, mut rejected) = (0, 0, Vec::new());
         loop {
             match self.message().await.expect("the stream goes on") {
-                Told::Ack(ack) => {
+                Sent::Ack(ack) => {
                     accepted += ack.accepted_count;
                     duplicates += ack.duplicate_count;
                     assert_eq!(ack.delivery_count, u64::from(ack.accepted_count) * 2);
@@ -259,23 +265,23 @@ impl Client {
                         return (accepted, duplicates, rejected);
                     }
                 }
-                Told::Rejection(rejection) => {
+                Sent::Rejection(rejection) => {
                     rejected.push((
                         rejection.sequence,
                         status::from_message(&rejection.error.unwrap()).reason,
                     ));
                 }
-                Told::Opened(_) => panic!("opened twice"),
+                Sent::Opened(_) => panic!("opened twice"),
             }
         }
     }
 
-    /// The error that ends the stream, and the last acknowledged sequence number before it.
+    /// Returns the error that ends the stream, and the last acknowledged sequence number before it.
     pub async fn failure(&mut self) -> (Error, u64) {
         let mut acked = 0;
         loop {
             match self.next().await.expect("an error") {
-                Ok(StreamEventsResponse { kind: Some(Told::Ack(ack)) }) => acked = ack.sequence,
+                Ok(StreamEventsResponse { kind: Some(Sent::Ack(ack)) }) => acked = ack.sequence,
                 Ok(_) => {}
                 Err(status) => return (from_status(&status), acked),
             }

@@ -1,13 +1,13 @@
-//! Windows, room, times, and the end of the process.
+//! Windows, buffers, timeouts, and the shutdown of the process.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use outrider_model::{OrganizationId, Principal, Reason, Timestamp};
 
 use super::bench::{Bench, Client, LONG, event};
-use crate::StreamOptions;
+use crate::options::StreamOptions;
 
-/// Sends events until the server takes no more for a while; how many it took.
+/// Sends events until the server takes no more for a while. Returns how many it took.
 async fn push(client: &Client, payload: &str, most: u64) -> u64 {
     const A_WHILE: Duration = Duration::from_millis(300);
     for sequence in 1..=most {
@@ -25,7 +25,7 @@ fn close_gate(bench: &Bench) {
 
 #[tokio::test]
 async fn no_more_is_read_than_the_window_holds() {
-    // One waits in the channel of the test, and one that was sent may be on its way through it.
+    // One event waits in the channel of the test, and another may be on its way through it.
     let beyond = 2;
     let bench = Bench::with(StreamOptions { window_events: 10, ..StreamOptions::default() }).await;
     close_gate(&bench);
@@ -54,8 +54,8 @@ async fn streams_share_the_room_of_the_process_and_give_it_back() {
     assert!((7..=12).contains(&push(&first, &payload, 1_000).await));
     let mut second = bench.open("b").await;
     let taken = push(&second, &payload, 1_000).await;
-    assert!((1..=2).contains(&taken), "the room is full: {taken}");
-    // What a stream held is free when it is gone.
+    assert!((1..=2).contains(&taken), "the buffer is full: {taken}");
+    // The buffer of a stream is free when the stream is gone.
     drop(first);
     bench.intake.gate.add_permits(1_000);
     second.half_close();
@@ -67,7 +67,7 @@ async fn streams_share_the_room_of_the_process_and_give_it_back() {
 async fn a_client_that_takes_no_answers_is_read_no_further() {
     let bench = Bench::with(StreamOptions { window_events: 100, ..StreamOptions::default() }).await;
     let mut client = bench.open("s").await;
-    // Each is a rejection, and so a message of its own.
+    // Each event is rejected, and so has its own message.
     let taken = push(&client, "{", 10_000).await;
     assert!(taken < 500, "{taken}");
     let rejected = client.acked(taken).await.2;
@@ -83,7 +83,8 @@ async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
     };
     let bench = Bench::with(options).await;
     let mut silent = bench.open("a").await;
-    // More rejections than wait for a connection: what follows is committed and cannot be told.
+    // More rejections than the channel holds: the following events are committed but cannot be
+    // acknowledged.
     silent.send_all((1..=100).map(|sequence| event(sequence, "{"))).await;
     let payload = format!("\"{}\"", "x".repeat(1_000));
     silent.send_all((101..=150).map(|sequence| event(sequence, &payload))).await;
@@ -110,12 +111,8 @@ async fn a_stream_that_is_cut_is_not_done() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LONG, gone).await.expect("its place is free");
-    assert_eq!(
-        client.failure().await.0.reason,
-        Reason::StreamIdle,
-        "answers are left that it did not take"
-    );
+    tokio::time::timeout(LONG, gone).await.expect("its slot is free");
+    assert_eq!(client.failure().await.0.reason, Reason::StreamIdle, "it did not take all answers");
 }
 
 #[tokio::test]
@@ -124,9 +121,9 @@ async fn streams_are_counted_by_key_and_altogether() {
     let mut client = bench.open("s").await;
     let error = bench.connect().map(|_| ()).unwrap_err();
     assert_eq!((error.reason, error.retry_after.is_some()), (Reason::ShareExhausted, true));
-    let stranger = |number| Principal::system(OrganizationId::new(Timestamp(0), number));
-    let other = bench.connect_by(stranger(1)).unwrap();
-    let error = bench.connect_by(stranger(2)).map(|_| ()).unwrap_err();
+    let other_caller = |number| Principal::system(OrganizationId::new(Timestamp(0), number));
+    let other = bench.connect_by(other_caller(1)).unwrap();
+    let error = bench.connect_by(other_caller(2)).map(|_| ()).unwrap_err();
     assert_eq!((error.reason, error.retry_after.is_some()), (Reason::Overloaded, true));
     drop(other);
     client.half_close();
@@ -147,7 +144,7 @@ async fn silence_ends_a_stream() {
     let mut client = bench.open("s").await;
     close_gate(&bench);
     client.events(1..=1).await;
-    // Events on their way are no silence.
+    // A client whose events are on their way is not silent.
     assert!(tokio::time::timeout(short * 5, client.message()).await.is_err());
     bench.intake.gate.add_permits(1_000);
     let (error, acked) = client.failure().await;
@@ -160,7 +157,7 @@ async fn at_shutdown_what_was_read_is_acknowledged_and_the_client_is_sent_elsewh
     close_gate(&bench);
     let mut client = bench.open("s").await;
     client.events(1..=3).await;
-    // The next is taken from the channel when those before were.
+    // The next event is taken from the channel after the earlier ones.
     client.events(4..=4).await;
     bench.shutdown.cancel();
     bench.intake.gate.add_permits(1_000);
@@ -182,14 +179,14 @@ async fn a_commit_that_hangs_does_not_hold_the_shutdown() {
     assert_eq!((ended.0.reason, ended.1), (Reason::ShuttingDown, 0));
 }
 
-/// Waits until something is so, and yields meanwhile.
+/// Waits until a condition holds, and yields in the meantime.
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let wait = async {
         while !is() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    assert!(tokio::time::timeout(LONG, wait).await.is_ok(), "in vain: {what}");
+    assert!(tokio::time::timeout(LONG, wait).await.is_ok(), "timed out: {what}");
 }
 
 #[tokio::test]
@@ -207,7 +204,7 @@ async fn large_requests_take_turns_and_small_ones_do_not_wait_for_them() {
     until("a batch of a stream waits, too", || bench.large() == (1, 2)).await;
     calls.push(bench.publish("1"));
     until("a small one goes on at once", || begun() == 2).await;
-    // The caller of the first goes. Its work goes on, with the turn.
+    // The caller of the first request leaves. Its work continues, with the turn.
     calls.remove(0).abort();
     tokio::task::yield_now().await;
     assert_eq!((bench.large(), begun()), ((1, 2), 2));

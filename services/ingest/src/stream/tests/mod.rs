@@ -1,4 +1,4 @@
-//! Streams against an intake that does as it is told.
+//! Streams with a fake intake.
 
 mod bench;
 mod limits;

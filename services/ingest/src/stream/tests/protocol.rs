@@ -1,4 +1,4 @@
-//! What is said on a stream, and what it means.
+//! The messages of a stream and their meaning.
 
 use outrider_model::{Error, Reason};
 use outrider_proto::ingest::{NewEvent, StreamOpen, StreamedEvent, stream_events_request::Kind};
@@ -16,12 +16,12 @@ async fn events_are_known_by_stream_and_sequence_and_a_resend_doubles_nothing() 
     let mut client = bench.open("s").await;
     client.events(2..=4).await;
     assert_eq!(client.acked(4).await, (3, 2, vec![]));
-    // Another stream, and the same numbers.
+    // Another stream with the same numbers.
     let mut other = bench.open("t").await;
     other.events(1..=1).await;
     assert_eq!(other.acked(1).await, (1, 0, vec![]));
     client.half_close();
-    assert!(client.message().await.is_none(), "a good end");
+    assert!(client.message().await.is_none(), "it ends without an error");
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_key_of_the_producers_own_stays() {
             ..StreamedEvent::default()
         }))
         .await;
-    // No key of a producer's can be one of a stream: it would need a space.
+    // A producer cannot give the key of a stream, because that contains a space.
     let theft = NewEvent { idempotency_key: "stream s 3".into(), ..own };
     client
         .send(Kind::Event(StreamedEvent {
@@ -75,7 +75,7 @@ async fn what_is_refused_for_good_is_rejected_and_the_rest_goes_on() {
 #[tokio::test]
 async fn a_gap_or_a_step_back_ends_the_stream_and_names_it() {
     let bench = Bench::start().await;
-    for (first, next, told) in [
+    for (first, next, description) in [
         (5, 7, "is 7; the next is 6"),
         (5, 5, "is 5; the next is 6"),
         (5, 0, "is 0; the next is 6"),
@@ -87,7 +87,7 @@ async fn a_gap_or_a_step_back_ends_the_stream_and_names_it() {
             (error.reason, error.violations[0].field.as_str()),
             (Reason::InvalidField, "event.sequence")
         );
-        assert_eq!((error.violations[0].description.as_str(), acked), (told, first));
+        assert_eq!((error.violations[0].description.as_str(), acked), (description, first));
     }
     let mut client = bench.open("s").await;
     client.events([0]).await;

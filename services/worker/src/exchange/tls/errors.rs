@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
-use outrider_rpc::tls::{Peer, told};
+use outrider_rpc::tls::{Peer, explain};
 use tokio_rustls::rustls::{CertificateError, Error, OtherError};
 
 use crate::{bounds::WireBounds, fault::Fault, trust::Untrusted};
@@ -61,7 +61,7 @@ pub(crate) fn tls(error: &Error) -> String {
         }
         _ => None,
     };
-    of_ours.map_or_else(|| told(error, Peer::Endpoint), ToString::to_string)
+    of_ours.map_or_else(|| explain(error, Peer::Endpoint), ToString::to_string)
 }
 
 #[cfg(test)]

@@ -4,4 +4,4 @@ mod connector;
 mod errors;
 
 pub(crate) use connector::connector;
-pub(crate) use errors::{alert_after, handshake, tls};
+pub(crate) use errors::{alert_after, handshake};

@@ -1,0 +1,11 @@
+//! From a name to its addresses.
+
+mod asker;
+mod files;
+mod lookup;
+mod system;
+
+pub use self::{
+    lookup::{NoAddress, Resolve},
+    system::SystemResolver,
+};
