@@ -4,4 +4,6 @@ mod connector;
 mod errors;
 
 pub(crate) use connector::connector;
+#[cfg(test)]
+pub(crate) use errors::tls;
 pub(crate) use errors::{alert_after, handshake};
