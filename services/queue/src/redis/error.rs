@@ -7,7 +7,7 @@ use outrider_telemetry::catalogue::queue::COMMAND_ERRORS;
 
 use super::{
     rights::Right,
-    words::{advice, is_refusal, right_in, words_of},
+    words::{explain, is_refusal, right_in, words_of},
 };
 
 /// Why a step has no answer.
@@ -85,7 +85,7 @@ impl Failure {
         } else if error.is_connection_dropped() {
             "the connection broke".to_owned()
         } else {
-            told(self.command.as_deref(), &words_of(error), is_refusal(error))
+            explain(self.command.as_deref(), &words_of(error), is_refusal(error))
         }
     }
 }
@@ -95,22 +95,6 @@ impl From<Failure> for Error {
         COMMAND_ERRORS.with_label_values(&[failure.step]).inc();
         Self::unavailable(format!("redis: {}: {}", failure.step, failure.cause()))
     }
-}
-
-/// What the server said of a command, with the command and what to do.
-pub(super) fn told(command: Option<&str>, words: &str, refused: bool) -> String {
-    let shown = command.map(|command| match command {
-        "keys" => "the right to the keys".to_owned(),
-        command => command.replace('|', " ").to_uppercase(),
-    });
-    let what = match (shown, refused) {
-        (Some(shown), true) => format!("{shown} is refused: "),
-        (Some(shown), false) => format!("{shown} failed: "),
-        (None, true) => "it is refused: ".to_owned(),
-        (None, false) => String::new(),
-    };
-    let advice = advice(command, words).map_or_else(String::new, |advice| format!(": {advice}"));
-    format!("{what}\"{words}\"{advice}")
 }
 
 /// An answer that no version of Redis gives.

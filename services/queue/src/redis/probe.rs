@@ -8,12 +8,12 @@ use futures::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Shard,
     error::Failure,
     keys::GROUP,
     pool::Commands,
     rights::{Refused, Right, Rights},
     script::PROBE,
+    shard::Shard,
     words::sanitized,
 };
 

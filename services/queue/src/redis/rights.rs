@@ -11,7 +11,7 @@ use outrider_model::{Error, Result};
 use outrider_telemetry::catalogue::queue::REFUSED;
 use tokio::sync::Notify;
 
-use super::error::told;
+use super::words::explain;
 
 /// Something that Redis may refuse: as access control lists spell it, or `auth` (the user and
 /// password) and `keys`.
@@ -198,7 +198,7 @@ impl State {
         for (right, words) in refused.iter().filter(|(right, _)| !self.refused.contains_key(right))
         {
             right.count(1);
-            let refusal = told(Some(right.name), words, true);
+            let refusal = explain(Some(right.name), words, true);
             match right.without {
                 None => {
                     tracing::error!(%refusal, "redis does not let this process work: nothing is delivered")
@@ -220,7 +220,7 @@ impl State {
 fn refusal(refused: &Refused) -> Result<()> {
     let mut needed = refused.iter().filter(|(right, _)| right.is_needed());
     let Some((first, words)) = needed.next() else { return Ok(()) };
-    let mut message = format!("redis: {}", told(Some(first.name), words, true));
+    let mut message = format!("redis: {}", explain(Some(first.name), words, true));
     let others: Vec<_> = needed.map(|(right, _)| right.name).collect();
     if !others.is_empty() {
         message = format!("{message}; refused, too: {}", others.join(", "));

@@ -150,6 +150,22 @@ pub(super) fn advice(command: Option<&str>, words: &str) -> Option<String> {
     Some(advice)
 }
 
+/// What the server said of a command, with the command and what to do.
+pub(super) fn explain(command: Option<&str>, words: &str, refused: bool) -> String {
+    let shown = command.map(|command| match command {
+        "keys" => "the right to the keys".to_owned(),
+        command => command.replace('|', " ").to_uppercase(),
+    });
+    let what = match (shown, refused) {
+        (Some(shown), true) => format!("{shown} is refused: "),
+        (Some(shown), false) => format!("{shown} failed: "),
+        (None, true) => "it is refused: ".to_owned(),
+        (None, false) => String::new(),
+    };
+    let advice = advice(command, words).map_or_else(String::new, |advice| format!(": {advice}"));
+    format!("{what}\"{words}\"{advice}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::error::tests::error, *};

@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use outrider_model::{DeliveryId, EndpointId, Error, Reason, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::task::AbortHandle;
 
 use crate::{
     Done, Enqueued, LeasedJob, NewJob, Queue, Receipt,
@@ -38,6 +38,7 @@ mod read;
 mod reader;
 mod rights;
 mod script;
+mod shard;
 mod subscriber;
 mod tls;
 mod words;
@@ -50,11 +51,8 @@ use probe::Probe;
 use reader::Readers;
 use rights::Rights;
 use script::Script;
+use shard::Shard;
 pub use tls::RedisTls;
-
-/// How long a shard that failed is left out when others are read: waiting for it would hold them
-/// up.
-const REST: Duration = Duration::from_secs(2);
 
 /// The queue in Redis.
 pub struct RedisQueue {
@@ -68,27 +66,6 @@ pub struct RedisQueue {
     policy_told: AtomicBool,
     /// What listens for changes, and what asks for our rights.
     tasks: [AbortHandle; 2],
-}
-
-struct Shard {
-    number: u32,
-    keys: ShardKeys,
-    readers: Readers,
-    rests_until: Mutex<Option<Instant>>,
-}
-
-impl Shard {
-    fn rest(&self) {
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now() + REST);
-    }
-
-    fn resting(&self) -> bool {
-        self.rests_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some_and(|until| Instant::now() < until)
-    }
 }
 
 impl RedisQueue {
