@@ -2,9 +2,9 @@
 //! next batch forms: a lone item waits for nobody, a crowd shares. A batch that grew to a quarter
 //! of the largest goes beside those that are under way.
 //!
-//! What waits goes in turns ([`crate::fair_queue`]), so whoever has much waiting never stands before one
-//! who has little. Beside large batches there is a lane for organisations of which nothing is under
-//! way.
+//! What waits goes in turns ([`crate::fair_queue`]), so whoever has much waiting never stands
+//! before one who has little. Beside large batches there is a lane for organisations of which
+//! nothing is under way.
 
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 

@@ -126,7 +126,8 @@ from_number! {
     Scheduled Due Retrying EndpointPaused Succeeded Exhausted EndpointDeleted ProjectDeleted
 }
     AttemptOutcome {
-    Succeeded Rejected TimedOut NameNotResolved ConnectionFailed TlsFailed AddressRefused BadResponse
+    Succeeded Rejected TimedOut NameNotResolved ConnectionFailed TlsFailed AddressRefused
+    BadResponse
 }
 }
 

@@ -51,7 +51,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             None => {
                 if let Some(times) = FULL.happened() {
                     let limit = MAX_CONNECTIONS;
-                    tracing::warn!(%peer, limit, times, "too many requests of operators: a connection is closed");
+                    tracing::warn!(%peer, limit, times, "too many requests of operators: a \
+                        connection is closed");
                 }
             }
         }

@@ -33,9 +33,12 @@ const SECTIONS: [(&str, &[(&str, &str)]); 13] = [
 fn configuration_page() -> String {
     let defaults = Table::try_from(Config::default()).unwrap();
     let mut page = String::from(
-        "# Configuration\n\nGenerated from the code. Every key has a default. Stronger layers win: defaults, the TOML file (`--config FILE` or \
-         `OUTRIDER_CONFIG`), variables, flags (`--set section.key=value`). Unknown keys are errors. Lengths of time have a unit: `500ms`, \
-         `15s`, `24h`. What is secret may be given by a file, as `KEY_file`: its content counts without the line's end; `outrider config` says which \
+        "# Configuration\n\nGenerated from the code. Every key has a default. Stronger layers win: \
+            defaults, the TOML file (`--config FILE` or \
+         `OUTRIDER_CONFIG`), variables, flags (`--set section.key=value`). Unknown keys are \
+         errors. Lengths of time have a unit: `500ms`, \
+         `15s`, `24h`. What is secret may be given by a file, as `KEY_file`: its content counts \
+         without the line's end; `outrider config` says which \
          file it was.\n",
     );
     for (section, docs) in SECTIONS {
@@ -73,8 +76,10 @@ fn shown(value: &Value) -> String {
 
 fn errors_page() -> String {
     let mut page = String::from(
-        "# Errors\n\nGenerated from the code. gRPC callers get a `google.rpc.Status` with `ErrorInfo` (domain `outrider.dev`), `BadRequest` with a \
-         violation per field, and `RetryInfo` where a retry may help. REST callers get the same as JSON under `error`. The reason is stable.\n\n\
+        "# Errors\n\nGenerated from the code. gRPC callers get a `google.rpc.Status` with \
+            `ErrorInfo` (domain `outrider.dev`), `BadRequest` with a \
+         violation per field, and `RetryInfo` where a retry may help. REST callers get the same as \
+         JSON under `error`. The reason is stable.\n\n\
          | reason | gRPC code | HTTP | meaning and what to do |\n|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
@@ -86,8 +91,10 @@ fn errors_page() -> String {
 
 fn metrics_page() -> String {
     let mut page = String::from(
-        "# Metrics\n\nGenerated from the code. Each process shows the metrics of the parts that run in it at `/metrics` of its operations \
-         listener (`operations.listen`), in the text format of Prometheus. Labels never name a project, an endpoint, an event or a path. \
+        "# Metrics\n\nGenerated from the code. Each process shows the metrics of the parts that \
+            run in it at `/metrics` of its operations \
+         listener (`operations.listen`), in the text format of Prometheus. Labels never name a \
+         project, an endpoint, an event or a path. \
          docs/operations.md has alerts.\n",
     );
     for section in METRICS {

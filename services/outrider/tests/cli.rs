@@ -80,7 +80,8 @@ impl Dev {
         let Self { project, key, .. } = self;
         write!(
             stream,
-            "GET /v1/projects/{project}/{collection} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+            "GET /v1/projects/{project}/{collection} HTTP/1.1\r\nHost: {host}\r\nAuthorization: \
+                Bearer {key}\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();
@@ -591,7 +592,8 @@ fn failures_of_the_database_tell_why_and_what_to_do() {
         let name = command.join(" ");
         assert_eq!(code, 1, "{errors}");
         let told = format!(
-            "outrider: {name}: database.url: cannot connect to 127.0.0.1:1 as me, database x: Connection refused"
+            "outrider: {name}: database.url: cannot connect to 127.0.0.1:1 as me, database x: \
+                Connection refused"
         );
         assert!(errors.contains(&told) && errors.contains("\n  nothing listens there"), "{errors}");
         assert!(!errors.contains("hunter2"), "{errors}");

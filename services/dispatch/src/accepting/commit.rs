@@ -89,7 +89,8 @@ fn write<'a>(
         match shared.ledger.accept(events, keys_since).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(LedgerError::Data(why)) if events.len() == 1 => {
-                tracing::error!(%why, event_id = %events[0].event.id, "the database refuses an event");
+                tracing::error!(%why, event_id = %events[0].event.id,
+                    "the database refuses an event");
                 vec![Err(Error::new(Reason::InvalidField, "the event cannot be stored"))]
             }
             Err(LedgerError::Data(_)) => {

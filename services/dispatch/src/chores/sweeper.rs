@@ -41,7 +41,8 @@ impl Ended {
             Ok(Progress::Blocked) => Self::Blocked,
             Ok(_) => Self::Done,
             Err(error) => {
-                tracing::warn!(%error, part, "a part of a sweep was not finished; the next sweep tries again");
+                tracing::warn!(%error, part, "a part of a sweep was not finished; the next sweep \
+                    tries again");
                 Self::Failed
             }
         }
@@ -196,7 +197,8 @@ impl Sweeper {
                     Ok(of_project) => more |= of_project,
                     // The others have their turn all the same.
                     Err(error) => {
-                        tracing::warn!(%error, project_id = %project, "payloads of a project were not erased");
+                        tracing::warn!(%error, project_id = %project,
+                            "payloads of a project were not erased");
                         *ended = Ended::Failed;
                     }
                 }
@@ -253,7 +255,8 @@ impl Sweeper {
                 Ok(true) => tokio::time::sleep(REST).await,
                 Ok(false) => return,
                 Err(why) => {
-                    tracing::warn!(%why, "the log of commits was not pruned; the next sweep tries again");
+                    tracing::warn!(%why, "the log of commits was not pruned; the next sweep tries \
+                        again");
                     return;
                 }
             }

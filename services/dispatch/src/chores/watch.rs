@@ -50,7 +50,8 @@ impl QueueWatch {
             }
             match self.shared.queue.epochs().await {
                 Err(error) => {
-                    tracing::warn!(%error, "the queue does not answer; deliveries wait in the database");
+                    tracing::warn!(%error, "the queue does not answer; deliveries wait in the \
+                        database");
                     self.handoff.set_unavailable();
                 }
                 Ok(epochs) if epochs == known => self.handoff.set_epochs(epochs),

@@ -56,7 +56,8 @@ impl Feeder {
             let outcome = tokio::select! {
                 () = sleep_until(next) => {
                     let looked = self.feed_all().await;
-                    let rest = looked.as_ref().map_or(Duration::ZERO, |looked| (*looked * REST).min(LONGEST_REST));
+                    let rest = looked.as_ref().map_or(Duration::ZERO,
+                        |looked| (*looked * REST).min(LONGEST_REST));
                     next = Instant::now() + self.shared.options.feed_period.max(rest);
                     looked.map(drop)
                 }

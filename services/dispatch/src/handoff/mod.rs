@@ -335,7 +335,8 @@ impl Handoff {
                 measure::not_offered(jobs.len());
                 // Whether they are queued is unknown. Taking the marks back is safe: what is queued
                 // answers Present later.
-                tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the feeder");
+                tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the \
+                    feeder");
                 self.set_unavailable();
                 vec![Enqueued::WrongEpoch; jobs.len()]
             }
@@ -362,7 +363,8 @@ impl Handoff {
         pass(Point::BeforeUnmark);
         // If this fails too, the rows are found when they are asked after.
         if let Err(error) = self.inner.shared.ledger.unqueue(refused).await {
-            tracing::warn!(%error, deliveries = refused.len(), "deliveries stay marked as queued until they are asked after");
+            tracing::warn!(%error, deliveries = refused.len(),
+                "deliveries stay marked as queued until they are asked after");
         }
         pass(Point::AfterUnmark);
     }

@@ -136,7 +136,8 @@ async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             Ok(vec![(); batch.len()])
         }
         Err(LedgerError::Unavailable(why)) => {
-            tracing::warn!(%why, reports = batch.len(), "attempts were not committed; workers send them again");
+            tracing::warn!(%why, reports = batch.len(), "attempts were not committed; workers send \
+                them again");
             Err(Error::unavailable("the database does not answer"))
         }
         Err(LedgerError::Data(_)) => settle_apart(shared, batch).await,
@@ -161,7 +162,8 @@ async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     for mut settled in batch {
         let mut outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
         if let (Err(LedgerError::Data(why)), Some(record)) = (&outcome, &mut settled.record) {
-            tracing::error!(%why, delivery_id = %settled.delivery, "the database refuses an answer; it is dropped from the attempt");
+            tracing::error!(%why, delivery_id = %settled.delivery,
+                "the database refuses an answer; it is dropped from the attempt");
             record.response_headers.clear();
             record.response_body.clear();
             record.error_message = Some(
@@ -170,7 +172,8 @@ async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
             outcome = shared.ledger.settle(std::slice::from_ref(&settled)).await;
         }
         let applied = outcome.map_err(|why| {
-            tracing::warn!(%why, delivery_id = %settled.delivery, "an attempt was not committed; workers send it again");
+            tracing::warn!(%why, delivery_id = %settled.delivery,
+                "an attempt was not committed; workers send it again");
             Error::unavailable("the database does not answer")
         })?;
         measure::settled(std::slice::from_ref(&settled), &applied);

@@ -105,7 +105,8 @@ impl Tails {
                     news.into_iter().for_each(|(kind, project)| self.committed(kind, [project]));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the log of commits was not read; the next poll reads it")
+                    tracing::debug!(%error, "the log of commits was not read; the next poll reads \
+                        it")
                 }
             }
         }

@@ -116,7 +116,10 @@ fn usage(what: &str, from: &str) -> Failure {
 
 async fn connect(server: &str) -> Result<Channel, Failure> {
     let uri = outrider_rpc::channel::parse(server).map_err(|_| {
-        Failure::Usage(format!("--server {server}: must be http://HOST:PORT or https://HOST:PORT, with nothing after it"))
+        Failure::Usage(format!(
+            "--server {server}: must be http://HOST:PORT or https://HOST:PORT, \
+            with nothing after it"
+        ))
     })?;
     let mut endpoint = Endpoint::from(uri);
     if endpoint.uri().scheme_str() == Some("https") {

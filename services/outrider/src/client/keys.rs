@@ -44,7 +44,8 @@ pub enum Action {
         /// The name shown to people.
         name: String,
         /// What it may do, such as events_publish; several by commas.
-        #[arg(long = "scopes", value_delimiter = ',', required = true, value_parser = scope, value_name = "SCOPE")]
+        #[arg(long = "scopes", value_delimiter = ',', required = true, value_parser = scope,
+            value_name = "SCOPE")]
         scopes: Vec<Scope>,
         /// When it ends, in RFC 3339.
         #[arg(long, value_name = "TIME", value_parser = instant)]

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn profiles_are_found_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        let text = "[profiles.default]\nkey = \"a\"\n[profiles.live]\nserver = \"https://x\"\nkey = \"b\"\nproject = \"prj_1\"\n";
+        let text = "[profiles.default]\nkey = \"a\"\n[profiles.live]\nserver = \"https://x\"\nkey \
+            = \"b\"\nproject = \"prj_1\"\n";
         let path = file(directory.path(), text, 0o600);
         assert_eq!(read(&path, None).ok().unwrap().key.as_deref(), Some("a"));
         let live = read(&path, Some("live")).ok().unwrap();

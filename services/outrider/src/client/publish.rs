@@ -62,10 +62,12 @@ pub struct Details {
     #[arg(long, value_name = "KEY", conflicts_with = "lines")]
     pub ordering_key: Option<String>,
     /// A header for the receiver; may be repeated.
-    #[arg(long = "header", value_parser = pair, value_name = "NAME=VALUE", conflicts_with = "lines")]
+    #[arg(long = "header", value_parser = pair, value_name = "NAME=VALUE",
+        conflicts_with = "lines")]
     pub headers: Vec<(String, String)>,
     /// A note that is not sent; may be repeated.
-    #[arg(long = "metadata", value_parser = pair, value_name = "NAME=VALUE", conflicts_with = "lines")]
+    #[arg(long = "metadata", value_parser = pair, value_name = "NAME=VALUE",
+        conflicts_with = "lines")]
     pub metadata: Vec<(String, String)>,
     /// The time of the first attempt, in RFC 3339.
     #[arg(long, value_parser = instant, value_name = "TIME", conflicts_with = "lines")]

@@ -108,7 +108,8 @@ impl Publisher {
     fn tell_what_is_open(&self, tally: &Tally) {
         if let (Some(first), Some(last)) = (self.kept.front(), self.kept.back()) {
             tally.say(&format!(
-                "lines {} to {} were not acknowledged; --stream {} with the same input goes on from there",
+                "lines {} to {} were not acknowledged; --stream {} with the same input goes on \
+                    from there",
                 first.line, last.line, self.stream_id
             ));
         }
@@ -137,18 +138,21 @@ impl Publisher {
             tokio::select! {
                            message = inbound.message() => match message?.map(|message| message.kind) {
                                Some(Some(Told::Ack(ack))) => sent -= self.acknowledge(&ack, tally),
-                               Some(Some(Told::Rejection(rejection))) => self.reject(&rejection, tally),
+                               Some(Some(Told::Rejection(rejection))) => self.reject(&rejection,
+                                   tally),
                                Some(_) => {}
                                None => return Ok(ended_early()),
                            },
                            // When nothing is taken any more the answer says why.
                            Ok(place) = out.reserve(), if sent < self.kept.len() => {
                                let event = StreamedEvent {
-            sequence: self.first + sent as u64, event: Some(self.kept[sent].event.clone()), ..StreamedEvent::default() };
+            sequence: self.first + sent as u64, event: Some(self.kept[sent].event.clone()),
+                ..StreamedEvent::default() };
                                place.send(StreamEventsRequest { kind: Some(Kind::Event(event)) });
                                sent += 1;
                            }
-                           line = lines.recv(), if !self.at_end && room && sent == self.kept.len() => match line {
+                           line = lines.recv(),
+                               if !self.at_end && room && sent == self.kept.len() => match line {
                                Some(line) => self.keep(line.map_err(Broken::For)?, tally),
                                None => self.at_end = true,
                            },

@@ -87,12 +87,14 @@ impl Tally {
         let Self { accepted, duplicates, refused, deliveries, warned, .. } = self;
         if self.json {
             let tally = json!({
-                "accepted": accepted, "duplicates": duplicates, "refused": refused, "deliveries": deliveries, "warned": warned,
+                "accepted": accepted, "duplicates": duplicates, "refused": refused,
+                    "deliveries": deliveries, "warned": warned,
             });
             println!("{tally}");
         } else {
             println!(
-                "{accepted} accepted ({duplicates} of them duplicates, {warned} with warnings), {refused} refused, {deliveries} deliveries"
+                "{accepted} accepted ({duplicates} of them duplicates, {warned} with warnings), \
+                    {refused} refused, {deliveries} deliveries"
             );
         }
     }

@@ -70,7 +70,8 @@ fn tell(first: First, json: bool) -> Result<()> {
     let First { organization_id, project_id, api_key_id, token } = first;
     let text = if json {
         let made = json!({
-            "created": true, "organization_id": organization_id, "project_id": project_id, "api_key_id": api_key_id, "token": token,
+            "created": true, "organization_id": organization_id, "project_id": project_id,
+                "api_key_id": api_key_id, "token": token,
         });
         format!("{made}\n")
     } else {
@@ -91,7 +92,8 @@ fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
     }
     let (seconds, _) = oldest.created_at.parts();
     eprintln!(
-        "nothing was made: this database has an organisation already ({} \"{}\", made {}). Its key was shown then; --force makes \
+        "nothing was made: this database has an organisation already ({} \"{}\", made {}). Its key \
+            was shown then; --force makes \
          another organisation, project and key",
         oldest.id,
         one_line(&oldest.name),

@@ -31,7 +31,8 @@ pub struct Health {
     #[arg(long)]
     pub live: bool,
     /// How long to wait for the answer.
-    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "2s", value_name = "TIME",
+        value_parser = humantime::parse_duration)]
     pub timeout: Duration,
 }
 

@@ -57,7 +57,8 @@ async fn seal(store: &Store) -> Result<()> {
     }
     if sealed.unreadable > 0 {
         eprintln!(
-            "{} rows could not be decrypted and stay as they are: the lines above name their endpoints",
+            "{} rows could not be decrypted and stay as they are: the lines above name their \
+                endpoints",
             sealed.unreadable
         );
     }

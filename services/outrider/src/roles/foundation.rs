@@ -60,7 +60,10 @@ fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
     }
     let path = &secrets.master_key_file;
     let text = std::fs::read_to_string(path).with_context(|| {
-        format!("secrets.master_key_file: cannot read {path}; `outrider bootstrap` makes it, or set secrets.master_key")
+        format!(
+            "secrets.master_key_file: cannot read {path}; `outrider bootstrap` makes it, or \
+            set secrets.master_key"
+        )
     })?;
     MasterKeys::parse(text.trim()).with_context(|| format!("secrets.master_key_file: {path}"))
 }

@@ -171,7 +171,8 @@ pub fn check_all(config: &Config, roles: &Roles) -> Result<()> {
 fn check_lease(config: &Config) {
     let longest = Duration::from_millis(limits::TIMEOUT_MILLIS.2);
     if config.queue.lease.0 <= longest {
-        tracing::warn!(lease = %config.queue.lease, "queue.lease is not above 30s, the longest timeout of an endpoint: it holds by renewal only");
+        tracing::warn!(lease = %config.queue.lease, "queue.lease is not above 30s, the longest \
+            timeout of an endpoint: it holds by renewal only");
     }
 }
 
@@ -183,7 +184,8 @@ fn check_limit_of_files(config: &Config, roles: &Roles) {
             tracing::warn!(
                 limit,
                 wanted,
-                "few files may be open at once, and each connection is one: without one deliveries wait"
+                "few files may be open at once, and each connection is one: without one deliveries \
+                    wait"
             );
         }
         Ok(_) => {}
@@ -214,12 +216,14 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     }
     if Database::of(&config.database.url) == Some(Database::Sqlite) && roles.has_any(&STORED) {
         bail!(
-            "database.url: SQLite serves one process with all roles; roles of their own need PostgreSQL"
+            "database.url: SQLite serves one process with all roles; roles of their own need \
+                PostgreSQL"
         );
     }
     if config.queue.url == "embedded" && roles.has_any(&QUEUED) {
         bail!(
-            "queue.url: the embedded queue serves one process with all roles; roles of their own need Redis"
+            "queue.url: the embedded queue serves one process with all roles; roles of their own \
+                need Redis"
         );
     }
     Ok(())
@@ -240,7 +244,8 @@ fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> 
         let loopback = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
         if roles.has(role) && !loopback {
             bail!(
-                "internal.token or internal.tls_certificate_file: one is required, since {key} = {listen} is not on loopback"
+                "internal.token or internal.tls_certificate_file: one is required, since {key} = \
+                    {listen} is not on loopback"
             );
         }
     }

@@ -68,7 +68,8 @@ impl Reload {
                 match looked.await {
                     Ok(reload) => self = reload,
                     Err(error) => {
-                        return tracing::error!(%error, "the configuration is not followed any more");
+                        return tracing::error!(%error, "the configuration is not followed any \
+                            more");
                     }
                 }
             }

@@ -95,8 +95,10 @@ fn max_jobs(config: &Config) -> usize {
 fn with_roots(config: &Config) -> Result<Options> {
     let extra_roots = match config.worker.extra_roots_file.as_str() {
         "" => Vec::new(),
-        path => read_certificates(path)
-            .context("worker.extra_roots_file needs certificates in PEM, not DER, a private key or a TRUSTED CERTIFICATE")?,
+        path => read_certificates(path).context(
+            "worker.extra_roots_file needs certificates in PEM, not DER, a private key or \
+                a TRUSTED CERTIFICATE",
+        )?,
     };
     Ok(Options { extra_roots, ..options(config) })
 }

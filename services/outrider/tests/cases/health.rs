@@ -68,9 +68,11 @@ fn told_of(answer: &'static [u8]) -> (i32, String) {
 #[test]
 fn whatever_is_no_yes_is_a_no_and_says_why() {
     let waiting = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 79\r\n\r\n\
-                    {\"ready\":false,\"waiting_for\":[\"the database: \\u001b[2Jgone\",\"the queue: full\"]}";
+                    {\"ready\":false,\"waiting_for\":[\"the database: \\u001b[2Jgone\",\"the \
+                    queue: full\"]}";
     let (code, errors) = told_of(waiting);
-    let expected = "/readyz was answered 503 Service Unavailable\n  the database: \\u001b[2Jgone\n  the queue: full\n";
+    let expected = "/readyz was answered 503 Service Unavailable\n  the database: \
+        \\u001b[2Jgone\n  the queue: full\n";
     assert!(code == 1 && errors.ends_with(expected), "{code}: {errors}");
     for (answer, why) in [
         (&b""[..], "no answer within 300ms"),

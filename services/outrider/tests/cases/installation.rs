@@ -17,7 +17,8 @@ fn the_egress_tells_what_it_permits_without_connecting() {
     let home = home.path();
     fs::write(
         home.join("o.toml"),
-        "[egress]\nallow = [\"10.20.0.0/16:8080\", \"receiver\", \"127.0.0.0/8\"]\ndeny = [\"10.20.9.0/24\", \"*.bad.example\"]\n",
+        "[egress]\nallow = [\"10.20.0.0/16:8080\", \"receiver\", \"127.0.0.0/8\"]\ndeny = \
+            [\"10.20.9.0/24\", \"*.bad.example\"]\n",
     )
     .unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -175,8 +175,10 @@ pub(super) mod tests {
 
     #[test]
     fn codes_are_found_where_each_version_puts_them() {
-        let six = "ERR Error running script (call to f_48a2): @user_script:1: NOGROUP No such key 's' or consumer group 'g'";
-        let dashed = "ERR Error running script (call to f_86b6): @user_script:1: @user_script: 1: -OOM command not allowed";
+        let six = "ERR Error running script (call to f_48a2): @user_script:1: NOGROUP No such key \
+            's' or consumer group 'g'";
+        let dashed = "ERR Error running script (call to f_86b6): @user_script:1: @user_script: 1: \
+            -OOM command not allowed";
         assert!(says(&error(six), "NOGROUP") && !says(&error(six), "OOM"));
         assert!(says(&error(dashed), "OOM"));
         assert!(says(&error("NOGROUP No such key 's'"), "NOGROUP"));
@@ -191,7 +193,8 @@ pub(super) mod tests {
                 && leaves_usable(&error("MISCONF Errors writing to the AOF file"))
         );
         assert!(!leaves_usable(&error("READONLY You can't write against a read only replica.")));
-        let in_script = "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica.";
+        let in_script = "ERR Error running script (call to f_1): @user_script:1: -READONLY You \
+            can't write against a read only replica.";
         assert!(!leaves_usable(&error(in_script)));
     }
 
@@ -202,7 +205,8 @@ pub(super) mod tests {
                 Some("xgroup|create"),
                 "NOPERM this user has no permissions to run the 'xgroup|create' command"
             ),
-            "redis: step: XGROUP CREATE is refused: \"NOPERM this user has no permissions to run the 'xgroup|create' \
+            "redis: step: XGROUP CREATE is refused: \"NOPERM this user has no permissions to run \
+                the 'xgroup|create' \
              command\": grant the user +xgroup|create (docs/operations.md)"
         );
         assert_eq!(

@@ -118,7 +118,8 @@ impl RedisQueue {
         match queue.first_answer().await {
             Err(error) if error.reason == Reason::FailedPrecondition => Err(error),
             Err(error) => {
-                tracing::warn!(error = %error, "redis is of no use yet; deliveries wait in the database");
+                tracing::warn!(error = %error, "redis is of no use yet; deliveries wait in the \
+                    database");
                 Ok(queue)
             }
             Ok(()) => Ok(queue),
@@ -149,7 +150,8 @@ impl RedisQueue {
         let (epoch, new, policy): (i64, i64, String) = self.call(&script::EPOCH, &command).await?;
         if policy.starts_with("allkeys") {
             let message = format!(
-                "redis: maxmemory-policy is {policy}, which evicts keys that are in use: set noeviction"
+                "redis: maxmemory-policy is {policy}, which evicts keys that are in use: set \
+                    noeviction"
             );
             return Err(Error::new(Reason::FailedPrecondition, message));
         }

@@ -186,7 +186,8 @@ impl RedisOptions {
         }
         if url.contains(['?', '#']) {
             return Some(
-                "must have nothing after the database: parameters have no effect (in a password write %3F and %23)",
+                "must have nothing after the database: parameters have no effect (in a password \
+                    write %3F and %23)",
             );
         }
         if redis.username().is_some_and(|name| !name.is_empty()) && redis.password().is_none() {

@@ -186,7 +186,8 @@ impl RedisQueue {
         for command in [delete, ack] {
             if let Err(failure) = self.commands.query::<i64>("remove garbage", &command).await {
                 let error = outrider_model::Error::from(failure);
-                tracing::debug!(shard = shard.number, error = %error, "entries that hold no job could not be removed");
+                tracing::debug!(shard = shard.number, error = %error,
+                    "entries that hold no job could not be removed");
                 return;
             }
         }

@@ -201,7 +201,8 @@ impl State {
             let refusal = explain(Some(right.name), words, true);
             match right.without {
                 None => {
-                    tracing::error!(%refusal, "redis does not let this process work: nothing is delivered")
+                    tracing::error!(%refusal, "redis does not let this process work: nothing is \
+                        delivered")
                 }
                 Some(lost) => {
                     tracing::warn!(%refusal, lost, "redis lets this process work with less")

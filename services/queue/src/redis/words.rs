@@ -172,9 +172,11 @@ mod tests {
 
     #[test]
     fn words_are_shown_without_places_in_scripts() {
-        let six = "ERR Error running script (call to f_48a2): @user_script:75: @user_script: 75: The user executing the \
+        let six = "ERR Error running script (call to f_48a2): @user_script:75: @user_script: 75: \
+            The user executing the \
                    script can't run this command or subcommand";
-        let seven = "ERR The user executing the script can't run this command or subcommand script: 0beec7b5, on \
+        let seven = "ERR The user executing the script can't run this command or subcommand \
+            script: 0beec7b5, on \
                      @user_script:75.";
         for answer in [six, seven] {
             let error = error(answer);
@@ -185,7 +187,8 @@ mod tests {
             assert!(is_refusal(&error));
             assert_eq!(line_of(&error), Some(75));
         }
-        let valkey = "ERR ACL failure in script: User outrider has no permissions to run the 'xadd' command script: 1f, on \
+        let valkey = "ERR ACL failure in script: User outrider has no permissions to run the \
+            'xadd' command script: 1f, on \
                       @user_script:83.";
         assert_eq!(
             words_of(&error(valkey)),
@@ -196,7 +199,8 @@ mod tests {
 
     #[test]
     fn no_argument_and_no_address_is_shown() {
-        let hello = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'outrider' 'hunter2'";
+        let hello = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'outrider' \
+            'hunter2'";
         assert_eq!(words_of(&error(hello)), "ERR unknown command 'HELLO'");
         assert_eq!(words_of(&error("MOVED 17 10.0.0.1:6379")), "MOVED");
         let long = format!("ERR {}\u{7}{}", "x".repeat(150), "\u{e9}".repeat(200));
@@ -207,7 +211,8 @@ mod tests {
     #[test]
     fn what_failed_halfway_is_named_by_the_script() {
         let error = error(
-            "HALFWAY XADD @user_script: 83: The user executing the script can't run this command or subcommand",
+            "HALFWAY XADD @user_script: 83: The user executing the script can't run this command \
+                or subcommand",
         );
         assert_eq!(halfway(&error).as_deref(), Some("xadd"));
         assert_eq!(
@@ -251,7 +256,8 @@ mod tests {
             ("evalsha", keys, "~{PREFIX:*}:*"),
             (
                 "publish",
-                "NOPERM this user has no permissions to access one of the channels used as arguments",
+                "NOPERM this user has no permissions to access one of the channels used as \
+                    arguments",
                 "&PREFIX:changes",
             ),
             ("select", "ERR this user has no permissions to run the 'select' command", "+select"),

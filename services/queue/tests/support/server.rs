@@ -202,7 +202,8 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Option<Child> 
         }
         Err(error) => {
             panic!(
-                "{program} cannot be started ({error}): install Redis 6.0 or later, or set {SKIP}=1 to skip this test"
+                "{program} cannot be started ({error}): install Redis 6.0 or later, or set \
+                    {SKIP}=1 to skip this test"
             )
         }
     }

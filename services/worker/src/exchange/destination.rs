@@ -99,7 +99,8 @@ fn endpoint_headers(entry: &EndpointEntry) -> HeaderMap {
             }
             // Validation should have refused it.
             _ => {
-                tracing::warn!(endpoint = %entry.endpoint.id, header = name, "a header of the endpoint is not sent")
+                tracing::warn!(endpoint = %entry.endpoint.id, header = name,
+                    "a header of the endpoint is not sent")
             }
         }
     }

@@ -29,7 +29,9 @@ pub(super) struct Sent {
 /// Where an attempt goes, or why there is none.
 fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, String> {
     if !entry.is_readable {
-        return Err("the endpoint's secrets cannot be decrypted: whoever runs Outrider finds the reason in its log".to_owned());
+        return Err("the endpoint's secrets cannot be decrypted: whoever runs Outrider finds the \
+            reason in its log"
+            .to_owned());
     }
     shared.destinations.get(entry).map_err(|error| error.to_string())
 }
@@ -87,7 +89,8 @@ async fn exchange(
         Err(why) => return unsent(why),
     };
     let Some(payload) = &job.payload else {
-        tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery, "a job was to be sent without its payload");
+        tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery,
+            "a job was to be sent without its payload");
         return unsent(
             "the payload was not read: a fault of ours; Outrider's log tells more".to_owned(),
         );

@@ -64,11 +64,13 @@ impl Reporter {
         loop {
             tokio::select! {
                 _ = under_way.join_next(), if !under_way.is_empty() => {}
-                received = self.reports.recv_many(&mut ready, self.batch), if under_way.len() < self.streams => {
+                received = self.reports.recv_many(&mut ready, self.batch),
+                    if under_way.len() < self.streams => {
                     if received == 0 {
                         return;
                     }
-                    for batch in batches(std::mem::take(&mut ready), self.batch_bytes, |report| report.report.encoded_len()) {
+                    for batch in batches(std::mem::take(&mut ready), self.batch_bytes,
+                        |report| report.report.encoded_len()) {
                         let settler = Arc::clone(&self.settler);
                         // More than the allowed streams only when large reports split this one
                         // batch.
@@ -137,7 +139,8 @@ fn tell_too_large(error: &Error, dropped: bool) {
             %error,
             times,
             dropped,
-            "dispatch takes no reports of this size: worker.response_kept_bytes must be the same in all processes; these go in halves, and \
+            "dispatch takes no reports of this size: worker.response_kept_bytes must be the same \
+                in all processes; these go in halves, and \
              one that is too large alone without the answer of its endpoint"
         );
     }

@@ -81,7 +81,8 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
                         continue;
                     }
                     if shared.complaints.due() {
-                        tracing::warn!(delivery = %job.ids.delivery, "the egress is unavailable; jobs are given back");
+                        tracing::warn!(delivery = %job.ids.delivery,
+                            "the egress is unavailable; jobs are given back");
                     }
                     HoldReason::Released
                 }

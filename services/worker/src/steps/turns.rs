@@ -181,7 +181,8 @@ async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedS
                 sender::spawn(shared, Started { job, slot });
             }
             None => {
-                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery, "a payload is gone; nothing is sent");
+                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery,
+                    "a payload is gone; nothing is sent");
                 shared.report(job, Outcome::Held(HoldReason::Stale));
             }
         }

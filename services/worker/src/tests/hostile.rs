@@ -76,7 +76,8 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
         ],
         vec![
             send(
-                "HTTP/1.1 200 OK\r\ntransfer-encoding\u{b}: chunked\r\ncontent-length: 3\r\n\r\nabc",
+                "HTTP/1.1 200 OK\r\ntransfer-encoding\u{b}: chunked\r\ncontent-length: 3\r\n\r\n\
+                    abc",
             ),
             Act::Hang,
         ],

@@ -48,18 +48,22 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SelfSigned => {
-                "the certificate is self-signed; use one of a public authority, or have Outrider's operator trust it"
+                "the certificate is self-signed; use one of a public authority, or have Outrider's \
+                    operator trust it"
             }
             Self::Alone => {
-                "the certificate is of an authority that is not known here, or the endpoint does not send the \
+                "the certificate is of an authority that is not known here, or the endpoint does \
+                    not send the \
                  intermediate certificates: it must send the whole chain"
             }
             Self::Chain => {
-                "its chain ends with an authority that is not known here; use a public one, or have Outrider's \
+                "its chain ends with an authority that is not known here; use a public one, or \
+                    have Outrider's \
                  operator trust it"
             }
             Self::OwnRoot => {
-                "its chain ends with a self-signed certificate that is not trusted here; use a public authority, or \
+                "its chain ends with a self-signed certificate that is not trusted here; use a \
+                    public authority, or \
                  have Outrider's operator trust it"
             }
         })

@@ -80,7 +80,8 @@ impl Auditor {
                 }
                 Err(_) => {
                     tracing::warn!(
-                        "the database does not answer the audit of the ledger; the next period goes on"
+                        "the database does not answer the audit of the ledger; the next period \
+                            goes on"
                     );
                     turn = None;
                 }

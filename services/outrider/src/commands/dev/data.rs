@@ -121,7 +121,8 @@ impl Data {
     fn refuse_foreign(&self) -> Result<()> {
         match MADE.iter().map(|name| self.path(name)).find(|path| path.exists()) {
             Some(path) => bail!(
-                "--data: {} is there, but {KNOWN} is not: it was not made by `outrider dev`, which leaves it alone; name another directory",
+                "--data: {} is there, but {KNOWN} is not: it was not made by `outrider dev`, which \
+                    leaves it alone; name another directory",
                 path.display()
             ),
             None => Ok(()),

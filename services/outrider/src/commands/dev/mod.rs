@@ -81,7 +81,8 @@ async fn develop(options: Dev) -> Result<()> {
     let address = process.public.context("the gateway listens")?;
     if !address.ip().is_loopback() {
         eprintln!(
-            "outrider: {address} is not loopback: whoever reaches it and has a key can make this machine call its own services"
+            "outrider: {address} is not loopback: whoever reaches it and has a key can make this \
+                machine call its own services"
         );
     }
     print!("{}", words::greeting(address, &known, &options.data));

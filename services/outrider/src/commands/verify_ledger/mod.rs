@@ -41,7 +41,8 @@ pub struct VerifyLedger {
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     pub list: usize,
     /// Rows of one table read in one step: less is gentler, more is quicker.
-    #[arg(long, value_name = "ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "ROWS", default_value_t = 5_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch: u32,
     /// Prints JSON for scripts.
     #[arg(long)]

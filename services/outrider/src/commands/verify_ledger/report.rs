@@ -71,7 +71,8 @@ impl Report {
             numbers
         };
         let findings = self.findings.iter().map(|finding| {
-            json!({"kind": finding.kind.name(), "project_id": finding.project.to_string(), "id": finding.public_id(), "count": finding.count})
+            json!({"kind": finding.kind.name(), "project_id": finding.project.to_string(),
+                "id": finding.public_id(), "count": finding.count})
         });
         let report = json!({
             "ok": self.verdict().is_none(),

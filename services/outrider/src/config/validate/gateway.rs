@@ -134,9 +134,11 @@ pub fn sizes(config: &Config) -> Result<(), Error> {
     // As base64 in JSON, with all that an event has beside its payload.
     let shown = payload / 3 * 4 + MIB;
     let a_share_shows_one = shown <= gateway.max_unsent_bytes / 4;
-    let message = "must be at least four times ingest.max_payload_bytes as base64, and 4 MiB: else an event of that size is never shown";
+    let message = "must be at least four times ingest.max_payload_bytes as base64, and 4 MiB: else \
+        an event of that size is never shown";
     check("gateway.max_unsent_bytes", a_share_shows_one, message)?;
     let kept = worker.response_kept_bytes <= worker.unreported_bytes / 8;
-    let message = "must be at least eight times worker.response_kept_bytes: an endpoint has an eighth, and longer answers would never be kept";
+    let message = "must be at least eight times worker.response_kept_bytes: an endpoint has an \
+        eighth, and longer answers would never be kept";
     check("worker.unreported_bytes", kept, message)
 }

@@ -28,7 +28,8 @@ pub fn validate(config: &Config) -> Result<(), Error> {
     check(
         "queue.url",
         !sqlite || embedded,
-        "must be \"embedded\" with SQLite, whose one process holds everything; Redis needs PostgreSQL",
+        "must be \"embedded\" with SQLite, whose one process holds everything; Redis needs \
+            PostgreSQL",
     )?;
     check("queue.shards", (1..=256).contains(&config.queue.shards), "must be 1 to 256")?;
     check("queue.lease", config.queue.lease.0 >= Duration::from_secs(1), "must be at least 1s")?;

@@ -4,7 +4,8 @@
 macro_rules! write_through {
     ($stream:ident, $($bound:tt)+) => {
         impl<S: $($bound)+> AsyncWrite for $stream<S> {
-            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>,
+                bytes: &[u8]) -> Poll<io::Result<usize>> {
                 Pin::new(&mut self.inner).poll_write(cx, bytes)
             }
 
@@ -24,7 +25,8 @@ macro_rules! write_through {
                 Pin::new(&mut self.inner).poll_flush(cx)
             }
 
-            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            fn poll_shutdown(mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 Pin::new(&mut self.inner).poll_shutdown(cx)
             }
         }

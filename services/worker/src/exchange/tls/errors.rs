@@ -104,7 +104,8 @@ mod tests {
     fn an_alert_after_the_handshake_is_found_and_nothing_else() {
         let after = |error: Error| alert_after(&io::Error::other(error));
         let told = after(Error::AlertReceived(AlertDescription::CertificateRequired)).unwrap();
-        let expected = "the endpoint asks for a client certificate, which Outrider does not present (certificate_required)";
+        let expected = "the endpoint asks for a client certificate, which Outrider does not \
+            present (certificate_required)";
         assert_eq!(told, format!("the endpoint ended TLS: {expected}"));
         assert_eq!(after(Error::DecryptError), None);
         assert_eq!(alert_after(&io::Error::from(io::ErrorKind::ConnectionReset)), None);
