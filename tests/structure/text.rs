@@ -55,8 +55,12 @@ const WIDE: [(&str, &str); 6] = [
     // buf formats it so.
     (".proto", "option (google.api.http)"),
 ];
+/// Parts of the repository that are not divided or written again yet: their settings are about to
+/// move into the roles, and pages are generated from them.
+const NOT_YET: [&str; 4] =
+    ["services/outrider/", "docs/configuration.md", "docs/errors.md", "docs/metrics.md"];
 /// Files that may be longer, until they are divided.
-const LONG: [&str; 1] = ["services/outrider/tests/cli.rs"];
+const LONG: [&str; 2] = ["services/outrider/tests/cli.rs", "services/queue/tests/redis_faults.rs"];
 
 #[test]
 fn lines_are_at_most_100_columns_wide() {
@@ -89,7 +93,8 @@ fn is_written_by_people(name: &str) -> bool {
         ["rs", "proto", "md", "lua", "sql", "sh", "py", "js", "yaml", "yml", "toml", "html"];
     let is_script = ["run", "Dockerfile"].contains(&name.rsplit('/').next().unwrap());
     let kind = name.rsplit_once('.').is_some_and(|(_, kind)| kinds.contains(&kind));
-    (kind || is_script) && !name.starts_with("tests/fuzz/corpus/") && name != "Cargo.toml"
+    let is_due = !NOT_YET.iter().any(|part| name.starts_with(part));
+    (kind || is_script) && is_due && !name.starts_with("tests/fuzz/corpus/") && name != "Cargo.toml"
 }
 
 /// One word, such as a link, with what stands before a word.

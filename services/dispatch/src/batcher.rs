@@ -261,8 +261,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_while_a_commit_is_on_its_way_shares_the_next_and_answers_find_their_callers()
-     {
+    async fn what_waits_during_a_commit_shares_the_next_and_answers_find_their_callers() {
         let (commits, gate) =
             (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
         let commit: Commit<u32, u32> = {

@@ -17,10 +17,12 @@ macro_rules! conformance {
         mod $backend {
             use super::*;
             conformance!(@cases $make;
-                queue_read_finish max_is_kept endpoint_limit shares_of_the_window units_of_the_window present wrong_epoch
-                a_dead_consumers_job_reaches_another renewing_keeps_a_job only_what_is_held_is_redelivered held_room_depth
-                finishing_twice_is_harmless an_older_generation_leaves_a_newer_one order_is_kept a_reader_wakes_when_a_job_comes
-                each_job_goes_to_one_of_many_readers changes_are_announced
+                queue_read_finish max_is_kept endpoint_limit shares_of_the_window
+                units_of_the_window present wrong_epoch a_dead_consumers_job_reaches_another
+                renewing_keeps_a_job only_what_is_held_is_redelivered held_room_depth
+                finishing_twice_is_harmless an_older_generation_leaves_a_newer_one order_is_kept
+                a_reader_wakes_when_a_job_comes each_job_goes_to_one_of_many_readers
+                changes_are_announced
             );
         }
     )*};

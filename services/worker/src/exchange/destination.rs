@@ -162,7 +162,8 @@ mod tests {
     use crate::tests::bench::entry;
 
     /// Mostly URLs that are accepted when an endpoint is saved.
-    const URLS: &str = "https?://([a-zA-Z0-9_-]{1,63}|_[a-z]{0,3}|xn--[a-z0-9-]{1,6}|[a-z\u{e0}-\u{f6}\u{3b1}-\u{3c9}]{1,9})\
+    const URLS: &str = "https?://([a-zA-Z0-9_-]{1,63}|_[a-z]{0,3}|xn--[a-z0-9-]{1,6}|\
+    [a-z\u{e0}-\u{f6}\u{3b1}-\u{3c9}]{1,9})\
         ([.][a-z0-9_-]{1,5}){0,2}[.](com|example|xn--p1ai|a_b|[0-9]{1,2})[.]?(:[0-9]{2,5})?(/[a-zA-Z0-9.%~;=_-]{0,9})?(\\?[a-z&=]{0,5})?";
 
     proptest! {

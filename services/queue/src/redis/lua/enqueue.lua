@@ -1,7 +1,7 @@
--- Queues the jobs that fit.
--- KEYS: stream, held, counts, epoch. ARGV: size of the window, field of the job in an entry; then five of each job: epoch, delivery,
--- place (see keys.rs), limit of the endpoint, the job itself.
--- Returns a number for each job: 0 queued, 1 present, 2 full, 3 wrong epoch.
+-- Queues the jobs that fit. KEYS: stream, held, counts, epoch. ARGV: size of the window, field of
+-- the job in an entry; then five of each job: epoch, delivery, place (see keys.rs), limit of the
+-- endpoint, the job itself. Returns a number for each job: 0 queued, 1 present, 2 full, 3 wrong
+-- epoch.
 local FIRST, WIDTH = 3, 5
 local stream, held, counts = KEYS[1], KEYS[2], KEYS[3]
 local epoch = redis.call('GET', KEYS[4])
@@ -13,7 +13,8 @@ for at = FIRST, #ARGV, WIDTH do
   local place = ARGV[at + 2]
   local b1, b2, b3, b4 = string.byte(place, 5, 8)
   local endpoint = string.sub(place, 9, 24)
-  local own = {'n' .. endpoint, 'e' .. endpoint, 'p' .. string.sub(place, 25, 40), 'o' .. string.sub(place, 41, 56)}
+  local own = {'n' .. endpoint, 'e' .. endpoint,
+    'p' .. string.sub(place, 25, 40), 'o' .. string.sub(place, 41, 56)}
   deliveries[#deliveries + 1] = ARGV[at + 1]
   units_of[#deliveries] = ((b1 * 256 + b2) * 256 + b3) * 256 + b4
   names_of[#deliveries] = own
@@ -29,7 +30,8 @@ for index, number in ipairs(redis.call('HMGET', counts, unpack(names))) do
   count[names[index]] = tonumber(number) or 0
 end
 
--- The rule of fair shares, as model::shares has it: after a grant nobody holds more than what is left for the others.
+-- The rule of fair shares, as model::shares has it: after a grant nobody holds more than what is
+-- left for the others.
 local function fits(used, amount, left)
   return amount <= left and (used == 0 or used + 2 * amount <= left)
 end
@@ -41,7 +43,8 @@ local function may_take(names, units)
   local left = window - count['t']
   local of_organization = left_within(organization, left)
   local of_project = left_within(project, of_organization)
-  return fits(organization, units, left) and fits(project, units, of_organization) and fits(endpoint, units, of_project)
+  return fits(organization, units, left) and fits(project, units, of_organization)
+    and fits(endpoint, units, of_project)
 end
 
 -- All is decided before anything is written.
@@ -71,8 +74,9 @@ if #queued == 0 then
   return results
 end
 
--- The first write is one that a server with full memory refuses: then nothing is written. After it nothing is refused any more for
--- want of memory. It may be for want of a right: then the shard is half written, and without its epoch it is made anew.
+-- The first write is one that a server with full memory refuses: then nothing is written. After it
+-- nothing is refused any more for want of memory. It may be for want of a right: then the shard is
+-- half written, and without its epoch it is made anew.
 redis.call('HSET', held, unpack(places))
 local failed
 local function write(command, ...)

@@ -1,6 +1,5 @@
--- Removes jobs and frees their places.
--- KEYS: stream, held, counts, epoch. ARGV: group; then four of each job: epoch, entry, delivery, generation (4 bytes).
--- Returns how many places were freed.
+-- Removes jobs and frees their places. KEYS: stream, held, counts, epoch. ARGV: group; then four of
+-- each job: epoch, entry, delivery, generation (4 bytes). Returns how many places were freed.
 local FIRST, WIDTH = 2, 4
 local stream, held, counts = KEYS[1], KEYS[2], KEYS[3]
 local epoch = redis.call('GET', KEYS[4])
@@ -19,9 +18,9 @@ end
 
 local places = redis.call('HMGET', held, unpack(deliveries))
 
--- XACK is the first write: it is allowed when memory is full, and after the first write a script is not refused any more for that, so
--- that the counts can be written as well. It may be refused for want of a right: then the shard is half written, and without its epoch
--- it is made anew.
+-- XACK is the first write: it is allowed when memory is full, and after the first write a script is
+-- not refused any more for that, so that the counts can be written as well. It may be refused for
+-- want of a right: then the shard is half written, and without its epoch it is made anew.
 redis.call('XACK', stream, ARGV[1], unpack(entries))
 local failed
 local function write(command, ...)
@@ -38,12 +37,15 @@ write('XDEL', stream, unpack(entries))
 
 local freed, less, seen = {}, {t = 0}, {}
 for index, place in ipairs(places) do
-  if place and string.sub(place, 1, 4) == ARGV[at_of[index] + 3] and not seen[deliveries[index]] then
+  if place and string.sub(place, 1, 4) == ARGV[at_of[index] + 3]
+    and not seen[deliveries[index]] then
     seen[deliveries[index]] = true
     freed[#freed + 1] = deliveries[index]
     local b1, b2, b3, b4 = string.byte(place, 5, 8)
     local units = ((b1 * 256 + b2) * 256 + b3) * 256 + b4
-    local endpoint, project, organization = string.sub(place, 9, 24), string.sub(place, 25, 40), string.sub(place, 41, 56)
+    local endpoint = string.sub(place, 9, 24)
+    local project = string.sub(place, 25, 40)
+    local organization = string.sub(place, 41, 56)
     less['t'] = less['t'] + units
     less['n' .. endpoint] = (less['n' .. endpoint] or 0) + 1
     less['e' .. endpoint] = (less['e' .. endpoint] or 0) + units

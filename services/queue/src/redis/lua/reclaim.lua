@@ -1,9 +1,10 @@
--- Takes over jobs whose lease ran out, in one page of those that are held.
--- KEYS: stream. ARGV: group, consumer, lease in milliseconds, first entry of the page, entries of a page, most jobs to take,
--- milliseconds after which a consumer that holds nothing is forgotten (0: look at none).
+-- Takes over jobs whose lease ran out, in one page of those that are held. KEYS: stream. ARGV:
+-- group, consumer, lease in milliseconds, first entry of the page, entries of a page, most jobs to
+-- take, milliseconds after which a consumer that holds nothing is forgotten (0: look at none).
 -- Returns: the last entry looked at ('' when there was none), 1 when more may follow, the jobs.
 local stream, group = KEYS[1], ARGV[1]
-local lease, page, most, forgotten = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local lease, page = tonumber(ARGV[3]), tonumber(ARGV[5])
+local most, forgotten = tonumber(ARGV[6]), tonumber(ARGV[7])
 local last, expired = '', {}
 local pending = redis.call('XPENDING', stream, group, ARGV[4], '+', page)
 local more = #pending == page and 1 or 0
@@ -20,7 +21,8 @@ end
 
 local jobs, there = {}, {}
 if #expired > 0 then
-  -- An entry that was deleted while it was held is left out, or nil in old servers; its place among the held ones is freed.
+  -- An entry that was deleted while it was held is left out, or nil in old servers; its place among
+  -- the held ones is freed.
   local claimed = redis.call('XCLAIM', stream, group, ARGV[2], lease, unpack(expired))
   for index = 1, #expired do
     local job = claimed[index]
@@ -36,8 +38,9 @@ if #expired > 0 then
   end
 end
 
--- Every process that ever read leaves a consumer behind; without this they would only grow in number. Where the right to it is missing,
--- the jobs that were just taken over must not be lost for it.
+-- Every process that ever read leaves a consumer behind; without this they would only grow in
+-- number. Where the right to it is missing, the jobs that were just taken over must not be lost for
+-- it.
 if forgotten > 0 then
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
   for _, consumer in ipairs(consumers) do

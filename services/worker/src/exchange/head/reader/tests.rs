@@ -205,7 +205,9 @@ proptest! {
         let mut strict = httparse::Response::new(&mut fields);
         prop_assert!(strict.parse(&passed).unwrap().is_complete());
         prop_assert_eq!(strict.code, came.status);
-        let frames = |name: &str| strict.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
+        let frames = |name: &str| {
+        strict.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count()
+    };
         prop_assert!(frames("content-length") + frames("transfer-encoding") <= 1);
     }
 }
