@@ -83,7 +83,7 @@ fn values_that_are_used_as_secrets_are_shown_to_few() {
             serving.command(&["endpoints", "update", &endpoint, argument, value]).output().unwrap(),
         );
         assert!(
-            code == 1 && errors.contains(field) && errors.contains("is the mask of a value"),
+            code == 1 && errors.contains(field) && errors.contains("is the mask of a hidden value"),
             "{errors}"
         );
     }
