@@ -97,11 +97,12 @@ fn roles_do_not_depend_on_roles() {
 
 #[test]
 fn foundations_do_not_depend_on_what_stands_on_them() {
-    let lower: [(&str, &[&str]); 9] = [
+    let lower: [(&str, &[&str]); 10] = [
         ("outrider-model", &[]),
         ("outrider-allocator", &[]),
         ("outrider-failpoints", &[]),
-        ("outrider-telemetry", &[]),
+        ("outrider-settings", &[]),
+        ("outrider-telemetry", &["outrider-settings"]),
         ("outrider-shares", &["outrider-model", "outrider-telemetry"]),
         (
             "outrider-store",
@@ -111,9 +112,13 @@ fn foundations_do_not_depend_on_what_stands_on_them() {
                 "outrider-telemetry",
                 "outrider-failpoints",
                 "outrider-shares",
+                "outrider-settings",
             ],
         ),
-        ("outrider-queue", &["outrider-model", "outrider-proto", "outrider-telemetry"]),
+        (
+            "outrider-queue",
+            &["outrider-model", "outrider-proto", "outrider-telemetry", "outrider-settings"],
+        ),
         (
             "outrider-rpc",
             &["outrider-model", "outrider-proto", "outrider-telemetry", "outrider-shares"],

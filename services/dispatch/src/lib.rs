@@ -37,7 +37,7 @@ use outrider_store::{Directory, Ledger, Store};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use options::Options;
+pub use options::{Given, Options};
 
 use crate::{
     accept::Accepter, audit::Auditor, feeder::Feeder, finisher::Finisher, handoff::Handoff,
@@ -49,6 +49,7 @@ use crate::{
 #[derive(Clone)]
 struct Shared {
     options: Arc<Options>,
+    given: Given,
     store: Store,
     ledger: Arc<dyn Ledger>,
     directory: Directory,
@@ -75,6 +76,7 @@ impl Dispatch {
     #[must_use]
     pub fn new(
         options: Options,
+        given: Given,
         store: Store,
         directory: Directory,
         queue: Arc<dyn Queue>,
@@ -82,8 +84,8 @@ impl Dispatch {
         let ledger = store.ledger();
         let tails = Tails::new(&options, store.clone());
         let windows = Arc::new(QueueWindows::new(&options));
-        let shared =
-            Shared { options: Arc::new(options), store, ledger, directory, queue, tails, windows };
+        let options = Arc::new(options);
+        let shared = Shared { options, given, store, ledger, directory, queue, tails, windows };
         let handoff = Handoff::start(shared.clone());
         let finisher = Finisher::start(shared.clone(), handoff.clone());
         Self {
@@ -122,7 +124,7 @@ impl Dispatch {
     #[must_use]
     pub fn internal_routes(&self, shutdown: CancellationToken) -> Routes {
         let settlement = SettlementServer::new(self.settlement(), shutdown);
-        service::internal_routes(self.intake(), settlement, &self.shared.options)
+        service::internal_routes(self.intake(), settlement, &self.shared.given)
     }
 
     /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::{
     Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, HoldReason,
-    ProjectId, Result, Timestamp, Verdict, delivery,
+    ProjectId, Result, RetryPolicy, Timestamp, Verdict, delivery,
 };
 use outrider_proto::internal::{self, AttemptReport, AttemptResult, attempt_report};
 use outrider_queue::{Done, Receipt};
@@ -30,6 +30,7 @@ pub struct Settler {
     shared: Shared,
     finisher: Finisher,
     batcher: Batcher<(Settled, Hop), ()>,
+    policy: RetryPolicy,
 }
 
 impl Settler {
@@ -41,7 +42,8 @@ impl Settler {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
         };
-        Self { batcher: Batcher::start(shape, |_| 1, commit), shared, finisher }
+        let policy = RetryPolicy::new(shared.options.retry_schedule.clone());
+        Self { batcher: Batcher::start(shape, |_| 1, commit), shared, finisher, policy }
     }
 
     fn judge(&self, report: AttemptReport) -> Option<(Option<(Settled, Hop)>, Done)> {
@@ -51,12 +53,11 @@ impl Settler {
         let (verdict, record) = match report.result? {
             attempt_report::Result::Attempted(result) => {
                 let record = parsed.record(result)?;
-                let policy = &self.shared.options.retry_policy;
                 let verdict = delivery::judge_attempt(
                     record.outcome,
                     parsed.attempt,
                     now,
-                    policy,
+                    &self.policy,
                     rand::random(),
                 );
                 (verdict, Some(record))

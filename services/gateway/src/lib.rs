@@ -93,7 +93,7 @@ use tower_http::cors::CorsLayer;
 pub use backend::{Backends, remote_backend};
 pub use cors::InvalidOrigin;
 pub use event::read_event;
-pub use options::Options;
+pub use options::{Given, Options};
 pub use route::RouteError;
 
 /// Why a gateway cannot start.
@@ -122,6 +122,7 @@ pub struct Gateway {
 /// What all connections use.
 struct Shared {
     options: Options,
+    given: Given,
     backends: Backends,
     /// Tells whom an API key stands for.
     keys: Arc<dyn Authenticate>,
@@ -189,6 +190,7 @@ impl Gateway {
     /// and when an origin is none.
     pub fn new(
         options: Options,
+        given: Given,
         backends: Backends,
         keys: Arc<dyn Authenticate>,
     ) -> Result<Self, StartError> {
@@ -207,10 +209,7 @@ impl Gateway {
         }
         let shared = Shared {
             cors: cors::layer(&options.cors_origins).map_err(StartError::Origin)?,
-            pages: page::Pages::new(
-                &openapi::document(&routes, &methods, options.version),
-                &options,
-            ),
+            pages: page::Pages::new(&openapi::document(&routes, &methods, given.version), &given),
             routes,
             methods: grpc::Methods::of(methods.iter().chain(&own.methods))?,
             own,
@@ -223,6 +222,7 @@ impl Gateway {
             backends,
             keys,
             options,
+            given,
         };
         let shared = Arc::new(shared);
         show_buffered(&shared);

@@ -16,7 +16,7 @@ use outrider_model::{Error, Reason};
 use serde_json::{Value, json};
 use tonic::body::Body;
 
-use crate::{Options, answer::Refusal, compress, meter::Meter};
+use crate::{Given, answer::Refusal, compress, meter::Meter};
 
 /// The pages by their paths.
 pub(crate) struct Pages(Vec<Page>);
@@ -33,9 +33,9 @@ pub(crate) struct Page {
 }
 
 impl Pages {
-    pub(crate) fn new(openapi: &Value, options: &Options) -> Self {
-        let mut version = json!({ "version": options.version });
-        if let Some(commit) = options.commit {
+    pub(crate) fn new(openapi: &Value, given: &Given) -> Self {
+        let mut version = json!({ "version": given.version });
+        if let Some(commit) = given.commit {
             version["commit"] = commit.into();
         }
         Self(vec![Page::new("/openapi.json", openapi), Page::new("/version", &version)])

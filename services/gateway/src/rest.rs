@@ -56,7 +56,7 @@ pub(crate) async fn answer(
     room.shrink(room.amount().saturating_sub(request.len()));
     let backend =
         shared.backend(&route.package).ok_or_else(|| Error::internal("the method has no role"))?;
-    let (limit, holder) = (shared.options.max_answer_bytes, Holder::of_request(&parts.extensions));
+    let (limit, holder) = (shared.given.max_answer_bytes, Holder::of_request(&parts.extensions));
     if let Some(rule) = &route.stream {
         let caller = parts.extensions.get::<Principal>().cloned();
         let answer =

@@ -14,5 +14,5 @@ mod service;
 mod stream;
 mod validate;
 
-pub use options::{Options, StreamOptions};
+pub use options::{Given, Options};
 pub use service::Ingest;

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 use tracing::Instrument as _;
 
 use crate::{
-    Options, StreamOptions, admit,
+    Given, Options, admit,
     judge::{Asker, Judge},
     large::Large,
     measure,
@@ -41,6 +41,7 @@ struct Of<'a> {
 #[derive(Clone)]
 pub struct Ingest {
     options: Arc<Options>,
+    given: Given,
     directory: Directory,
     clock: Clock,
     intake: Arc<dyn Intake>,
@@ -55,6 +56,7 @@ impl Ingest {
     #[must_use]
     pub fn new(
         options: Options,
+        given: Given,
         directory: Directory,
         clock: Clock,
         intake: Arc<dyn Intake>,
@@ -62,9 +64,9 @@ impl Ingest {
     ) -> Self {
         measure::expose();
         let judge = Arc::new(Judge::new(&options, directory.clone()));
-        let streams = Arc::new(Streams::new(&options.stream, shutdown));
+        let streams = Arc::new(Streams::new(&options, shutdown));
         let large = Large::new(&options);
-        Self { options: Arc::new(options), directory, clock, intake, judge, streams, large }
+        Self { options: Arc::new(options), given, directory, clock, intake, judge, streams, large }
     }
 
     /// The public services.
@@ -72,12 +74,12 @@ impl Ingest {
     pub fn routes(self) -> Routes {
         // What it answers is bounded by the number of events in a request. Events that are
         // committed must not be refused by their answer's size.
-        let limit = self.options.max_request_bytes;
+        let limit = self.given.max_request_bytes;
         Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit))
     }
 
-    pub(crate) fn stream_options(&self) -> &StreamOptions {
-        &self.options.stream
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     pub(crate) fn max_batch_bytes(&self) -> usize {

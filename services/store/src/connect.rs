@@ -88,7 +88,7 @@ impl measure::Pools for Inner {
 impl Store {
     /// Connects. The schema is left as it is: see [`Store::migrate_up`].
     pub async fn connect(options: &StoreOptions) -> Result<Self, Failure> {
-        let (backend, read, write, hot) = match Backend::of(&options.url) {
+        let (backend, read, write, hot) = match Backend::of(&options.database.url) {
             Some(Backend::Postgres) => {
                 let reach = Reach::find(&target(options)?, options).await?;
                 let pool = connect_postgres(options, &reach).await?;
@@ -110,9 +110,10 @@ impl Store {
             Failure::new(FailureKind::Unreachable, "its clock was not read", error.to_string())
         })?;
         let (master_keys, ledger) = (options.master_keys.clone(), OnceLock::new());
-        let most = options.max_connections
-            + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
-        let questions = Questions::new(pool_size(backend, options), options.acquire_timeout);
+        let most = options.database.max_connections
+            + if backend == Backend::Postgres { options.database.ledger_connections } else { 1 };
+        let questions =
+            Questions::new(pool_size(backend, options), options.database.acquire_timeout);
         let inner = Arc::new(Inner {
             backend,
             read,
@@ -238,18 +239,18 @@ fn check_file(file: &str) -> Result<(), &'static str> {
 }
 
 fn target(options: &StoreOptions) -> Result<Target, Failure> {
-    let target = Target::parse(&options.url)
+    let target = Target::parse(&options.database.url)
         .and_then(|target| target.with_environment(|name| std::env::var(name).ok()));
     target.map_err(Failure::parameter)
 }
 
 /// The connections for configuration and questions.
 async fn connect_postgres(options: &StoreOptions, reach: &Reach) -> Result<PgPool, Failure> {
-    let (writes, acquire_timeout) = (!options.read_only, options.acquire_timeout);
+    let (writes, acquire_timeout) = (!options.read_only, options.database.acquire_timeout);
     let (again, anew) = (reach.clone(), reach.clone());
     let pool = PgPoolOptions::new()
         .max_connections(pool_size(Backend::Postgres, options))
-        .acquire_timeout(options.acquire_timeout)
+        .acquire_timeout(options.database.acquire_timeout)
         // Old ones go when they are given back.
         .max_lifetime(None)
         .idle_timeout(None)
@@ -281,7 +282,7 @@ async fn connect_postgres(options: &StoreOptions, reach: &Reach) -> Result<PgPoo
 }
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool), Failure> {
-    let connect = SqliteConnectOptions::from_str(&options.url)
+    let connect = SqliteConnectOptions::from_str(&options.database.url)
         .map_err(|_| Failure::parameter("is not a URL of SQLite"))?
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
@@ -296,7 +297,7 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
         SqlitePoolOptions::new()
             .min_connections(1)
             .max_connections(size)
-            .acquire_timeout(options.acquire_timeout)
+            .acquire_timeout(options.database.acquire_timeout)
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_outside(connection)))
             .idle_timeout(None)
@@ -330,8 +331,8 @@ fn pool_size(backend: Backend, options: &StoreOptions) -> u32 {
     // What is in memory of SQLite lives in its one connection, and who only reads a file needs no
     // other.
     match backend {
-        Backend::Sqlite if is_in_memory(&options.url) || options.read_only => 1,
-        _ => options.max_connections.max(1),
+        Backend::Sqlite if is_in_memory(&options.database.url) || options.read_only => 1,
+        _ => options.database.max_connections.max(1),
     }
 }
 

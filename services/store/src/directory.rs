@@ -8,11 +8,7 @@ mod ids;
 mod keys;
 mod pace;
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use outrider_model::{
     Endpoint, EndpointId, Error, EventTypeId, OrganizationId, Principal, Project, ProjectId,
@@ -21,38 +17,14 @@ use outrider_model::{
 use outrider_shares::Holder;
 
 use crate::{
-    Catalogue, Store, endpoint_secrets, endpoints, event_types, measure, projects, subscriptions,
+    Catalogue, DirectoryOptions, Store, endpoint_secrets, endpoints, event_types, measure,
+    projects, subscriptions,
 };
 use cached::{Cached, Versions};
 use feed::Feed;
 use gone::Gone;
 use keys::Keys;
 use pace::Pace;
-
-/// How the directory behaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryOptions {
-    /// Entries kept of each kind. Default 100,000.
-    pub capacity: u64,
-    /// How often the change feed is polled. Default 500 ms.
-    pub poll: Duration,
-    /// How long entries are trusted while the feed cannot be read. Default 5 min.
-    pub max_stale: Duration,
-    /// API keys that are known by their ids at most, which take some 20 MB. With more, and with 0,
-    /// none are. Default 1,000,000.
-    pub key_ids: usize,
-}
-
-impl Default for DirectoryOptions {
-    fn default() -> Self {
-        Self {
-            capacity: 100_000,
-            poll: Duration::from_millis(500),
-            max_stale: Duration::from_secs(5 * 60),
-            key_ids: 1_000_000,
-        }
-    }
-}
 
 /// What a worker needs of an endpoint.
 #[derive(Debug)]

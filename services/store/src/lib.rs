@@ -58,7 +58,7 @@ pub use cipher::{InvalidMasterKeys, MasterKeys};
 pub use clock::Clock;
 pub use commit_log::{LogEntry, LogKind, LogPage, LogPlace};
 pub use connect::{Backend, Store, check_url};
-pub use directory::{Directory, DirectoryOptions, EndpointEntry};
+pub use directory::{Directory, EndpointEntry};
 pub use endpoints::{EndpointChange, NewEndpoint};
 pub use event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType};
 pub use failure::{Failure, FailureKind};
@@ -66,7 +66,7 @@ pub use ledger::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
     LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey, open_with as open_ledger,
 };
-pub use options::StoreOptions;
+pub use options::{DatabaseOptions, DirectoryOptions, StoreOptions};
 pub use probes::Work;
 pub use projects::{NewProject, ProjectChange};
 pub use queries::{AttemptFilter, DeliveryFilter, Erased, EventFilter};

@@ -23,12 +23,12 @@ pub(crate) fn of(backend: Backend, options: &StoreOptions) -> Duration {
     if backend == Backend::Sqlite {
         return Duration::MAX;
     }
-    options.acquire_timeout.saturating_add(of_a_statement(options))
+    options.database.acquire_timeout.saturating_add(of_a_statement(options))
 }
 
 /// How long a statement may take to be answered, if only by its timeout.
 pub(crate) fn of_a_statement(options: &StoreOptions) -> Duration {
-    options.statement_timeout.saturating_add(GRACE)
+    options.database.statement_timeout.saturating_add(GRACE)
 }
 
 /// The work, if it ends in time. Otherwise `UNAVAILABLE`: whether it was done is unknown.

@@ -40,7 +40,7 @@ struct Session {
 impl Sessions {
     /// Opens none yet.
     pub fn new(reach: Reach, options: &StoreOptions) -> Self {
-        let places = Semaphore::new(options.ledger_connections.max(1) as usize);
+        let places = Semaphore::new(options.database.ledger_connections.max(1) as usize);
         Self(Arc::new(Inner { reach, options: options.clone(), places, idle: Mutex::default() }))
     }
 
@@ -52,7 +52,7 @@ impl Sessions {
     /// How many there are, about, and how many of them nobody uses.
     pub fn count(&self) -> (u32, usize) {
         let idle = self.0.idle().len();
-        let used = (self.0.options.ledger_connections.max(1) as usize)
+        let used = (self.0.options.database.ledger_connections.max(1) as usize)
             .saturating_sub(self.0.places.available_permits());
         (u32::try_from(used + idle).unwrap_or(u32::MAX), idle)
     }
@@ -68,7 +68,7 @@ impl Sessions {
             };
             Ok(Taken { session, inner: &self.0, _place: place })
         };
-        let taken = tokio::time::timeout(self.0.options.acquire_timeout, taken).await;
+        let taken = tokio::time::timeout(self.0.options.database.acquire_timeout, taken).await;
         taken.unwrap_or_else(|_| {
             Err(last.unwrap_or_else(|| timed_out("no session came free in time")))
         })
@@ -89,7 +89,7 @@ impl Inner {
             }
             let is_fresh = session.used_at.elapsed() <= connect::TESTED_AFTER_IDLE;
             if is_fresh
-                || patience::test(&mut session.connection, self.options.acquire_timeout)
+                || patience::test(&mut session.connection, self.options.database.acquire_timeout)
                     .await
                     .is_ok()
             {

@@ -27,7 +27,7 @@ use crate::{
     keeping::{Met, Timeouts},
     look::Shown,
     measure::{self, Used},
-    options::Options,
+    options::{Given, Options},
     phase::Phase,
     pool::{Connection, Pool, Reused},
     request::Body,
@@ -94,7 +94,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(options: &Options, dialer: Arc<dyn Dialer>) -> Result<Self> {
+    pub(crate) fn new(options: &Options, given: &Given, dialer: Arc<dyn Dialer>) -> Result<Self> {
         let mut http = Builder::new();
         // The buffer alone bounds heads only roughly: it may hold more when the last read brought
         // it.
@@ -104,7 +104,7 @@ impl Client {
             Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
-            tls: tls::connector(&options.extra_roots, options.pool_idle_total)?,
+            tls: tls::connector(&given.extra_roots, options.pool_idle_total)?,
             http,
             pool: Arc::new(Pool::new(
                 options.pool_idle_per_host,
@@ -112,9 +112,9 @@ impl Client {
                 timeouts,
             )),
             bounds,
-            wire: options.wire,
+            wire: options.wire(),
             heads: HeadBounds {
-                interim: options.wire.interim_answers,
+                interim: options.response_interim_answers,
                 bytes: options.response_head_bytes,
                 kept: bounds,
             },
@@ -467,7 +467,7 @@ mod tests {
     async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
         let receiver = Receiver::start(Reply::status("200 OK")).await;
         let dialer = Arc::new(Loopback::default());
-        let client = Client::new(&quick(), dialer.clone()).unwrap();
+        let client = Client::new(&quick(), &Given::default(), dialer.clone()).unwrap();
         let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
         let destination =
             Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
@@ -487,7 +487,7 @@ mod tests {
     async fn reused(answer: &'static [u8], port: u16) -> (Client, Arc<Loopback>, Arc<Destination>) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let dialer = Arc::new(Loopback::default());
-        let client = Client::new(&quick(), dialer.clone()).unwrap();
+        let client = Client::new(&quick(), &Given::default(), dialer.clone()).unwrap();
         let entry = Arc::new(entry(&format!("http://hooks.example:{port}/"), |_| {}));
         let destination =
             Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();

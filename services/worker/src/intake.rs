@@ -22,7 +22,7 @@ use crate::{
 /// Takes jobs in hand and lets them go on. Does not wait for anything.
 pub(crate) fn accept(shared: &Arc<Shared>, jobs: Vec<LeasedJob>, mut room: Room, read_at: Instant) {
     let now = shared.lookup.now();
-    let oldest = now.minus(shared.options.lease);
+    let oldest = now.minus(shared.given.lease);
     let (mut sure, mut doubtful) = (Vec::with_capacity(jobs.len()), Vec::new());
     for leased in jobs {
         let Some(place) = room.next() else {

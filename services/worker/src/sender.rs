@@ -123,7 +123,7 @@ async fn attempt(shared: &Shared, job: &HeldJob, entry: &Arc<EndpointEntry>) -> 
     let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
     let of_event = job::trace(&job.job);
     let hop = span(job, of_event.as_ref());
-    let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
+    let told = hop.or(of_event.as_ref()).filter(|_| shared.given.propagate_trace);
     let exchanged = match (destination(shared, entry), &job.payload) {
         (Ok(destination), Some(payload)) => {
             let request = || {

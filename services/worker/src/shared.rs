@@ -17,7 +17,7 @@ use crate::{
     leases::Leases,
     lookup::Lookup,
     measure,
-    options::Options,
+    options::{Given, Options},
     reporter::Report,
     scheduler::{Grant, Scheduler},
 };
@@ -28,6 +28,7 @@ const SMALL_ANSWER: usize = 1024;
 /// What the parts of a worker share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    pub(crate) given: Given,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) lookup: Arc<dyn Lookup>,
     pub(crate) client: Client,

@@ -14,9 +14,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    backoff::Complaints, client::Client, destination::Destinations, leases::Leases, lookup::Lookup,
-    measure, options::Options, reader::Reader, reporter::Reporter, scheduler::Scheduler,
-    shared::Shared, turns,
+    backoff::Complaints,
+    client::Client,
+    destination::Destinations,
+    leases::Leases,
+    lookup::Lookup,
+    measure,
+    options::{self, Given, Options},
+    reader::Reader,
+    reporter::Reporter,
+    scheduler::Scheduler,
+    shared::Shared,
+    turns,
 };
 
 /// Reads jobs, signs, sends and reports.
@@ -26,27 +35,29 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker on these parts. Errors: an option is out of its bounds; the error names the field.
+    /// A worker on these parts. Errors: a setting is out of its bounds; the error names it.
     pub fn new(
         options: Options,
+        given: Given,
         queue: Arc<dyn Queue>,
         lookup: Arc<dyn Lookup>,
         dialer: Arc<dyn Dialer>,
         settlement: Arc<dyn Settlement>,
     ) -> Result<Self> {
-        options.check()?;
-        let user_agent = HeaderValue::from_str(&options.user_agent);
+        options::check(&options, &given)?;
+        let options = options.resolved(&given);
+        let user_agent = HeaderValue::from_str(&given.user_agent);
         let user_agent =
             user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let (reports, received) = mpsc::unbounded_channel();
         let windows = Windows::new(options.windows());
         let shared = Shared {
-            client: Client::new(&options, dialer)?,
+            client: Client::new(&options, &given, dialer)?,
             destinations: Destinations::new(options.destinations_kept, user_agent),
             leases: Leases::new(
                 Arc::clone(&queue),
-                options.consumer.clone(),
-                options.lease,
+                given.consumer.clone(),
+                given.lease,
                 options.renew_batch,
             ),
             places: Arc::new(Semaphore::new(options.max_jobs)),
@@ -62,6 +73,7 @@ impl Worker {
             queue,
             lookup,
             options,
+            given,
         };
         let shared = Arc::new(shared);
         measure::expose(&shared);
@@ -87,7 +99,7 @@ impl Worker {
             stop.cancel();
         }));
 
-        tracing::info!(consumer = %shared.options.consumer, "worker started");
+        tracing::info!(consumer = %shared.given.consumer, "worker started");
         Reader::new(Arc::clone(&shared)).run().await;
         let drain = shared.options.drain;
         let deadline = Instant::now() + drain;
@@ -125,7 +137,7 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     tokio::spawn(essential("leases", async move {
         keeper
             .leases
-            .keep(keeper.options.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
+            .keep(keeper.given.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
             .await;
     }));
     let sweeper = Arc::clone(shared);

@@ -33,13 +33,13 @@ impl Patient {
     /// For a stream of this caller.
     pub fn new(ingest: &Ingest, holder: Holder, shutdown: CancellationToken) -> Self {
         let (intake, large, options) =
-            (Arc::clone(ingest.intake()), ingest.large().clone(), ingest.stream_options());
+            (Arc::clone(ingest.intake()), ingest.large().clone(), ingest.options());
         Self {
             intake,
             large,
             holder,
-            call_timeout: options.call_timeout,
-            patience: options.overload_patience,
+            call_timeout: options.stream_call_timeout,
+            patience: options.stream_overload_patience,
             shutdown,
         }
     }

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Status;
 
-use crate::{Ingest, StreamOptions};
+use crate::{Ingest, Options};
 
 /// Messages that wait for the connection to take them.
 const OUTBOUND_MESSAGES: usize = 64;
@@ -44,9 +44,11 @@ pub struct Streams {
 }
 
 impl Streams {
-    pub fn new(options: &StreamOptions, shutdown: CancellationToken) -> Self {
-        let (places, room) =
-            (Shares::new(STREAMS, options.max_streams), Shares::new(BYTES, options.buffer_bytes));
+    pub fn new(options: &Options, shutdown: CancellationToken) -> Self {
+        let (places, room) = (
+            Shares::new(STREAMS, options.max_streams),
+            Shares::new(BYTES, options.stream_buffer_bytes),
+        );
         Self { places, room, shutdown }
     }
 

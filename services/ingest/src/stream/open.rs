@@ -23,11 +23,11 @@ pub async fn serve<I>(
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
 {
-    let options = ingest.stream_options();
+    let options = ingest.options();
     let open = tokio::select! {
-        first = tokio::time::timeout(options.open_timeout, inbound.next()) => match first {
+        first = tokio::time::timeout(options.stream_open_timeout, inbound.next()) => match first {
             Ok(first) => opening(first)?,
-            Err(_) => return Err(Error::new(Reason::StreamIdle, format!("no \"open\" came for {}", span(options.open_timeout)))),
+            Err(_) => return Err(Error::new(Reason::StreamIdle, format!("no \"open\" came for {}", span(options.stream_open_timeout)))),
         },
         () = ingest.streams().shutdown.cancelled() => return Err(Error::shutting_down()),
     };
@@ -36,8 +36,10 @@ where
     violations.finish()?;
     let project =
         ingest.project(principal, &open.project_id).await.map_err(|error| error.within("open"))?;
-    let opened =
-        StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
+    let opened = StreamOpened {
+        window_events: options.stream_window_events,
+        window_bytes: options.stream_window_bytes,
+    };
     // Who does not take even this is gone.
     let _ = out
         .send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) })

@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use super::{commit::Patient, decisions::Decisions};
-use crate::{Ingest, StreamOptions, admit, judge::Asker, measure, validate};
+use crate::{Ingest, Options, admit, judge::Asker, measure, validate};
 
 /// What became of the events of one call.
 type Call = BoxFuture<'static, Result<Vec<Result<PublishEventResponse>>>>;
@@ -29,7 +29,7 @@ type Call = BoxFuture<'static, Result<Vec<Result<PublishEventResponse>>>>;
 pub struct Session<'a> {
     ingest: &'a Ingest,
     principal: &'a Principal,
-    options: &'a StreamOptions,
+    options: &'a Options,
     open: StreamOpen,
     /// As it was when the last event was read.
     project: Option<Arc<Project>>,
@@ -64,7 +64,7 @@ impl<'a> Session<'a> {
         project: ProjectId,
         open: StreamOpen,
     ) -> Self {
-        let (options, shutdown) = (ingest.stream_options(), ingest.streams().shutdown.clone());
+        let (options, shutdown) = (ingest.options(), ingest.streams().shutdown.clone());
         let holder = Holder::within(principal, project);
         Self {
             ingest,
@@ -97,10 +97,10 @@ impl<'a> Session<'a> {
         I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
     {
         let streams = Arc::clone(self.ingest.streams());
-        let alarm = tokio::time::sleep(self.options.idle_timeout);
+        let alarm = tokio::time::sleep(self.options.stream_idle_timeout);
         tokio::pin!(alarm);
         loop {
-            if !self.batch.is_empty() && self.calls.len() < self.options.calls {
+            if !self.batch.is_empty() && self.calls.len() < self.options.stream_calls {
                 self.submit();
             }
             if let Some(end) = self.ended() {
@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
                 () = alarm.as_mut() => {
                     self.check_idle();
                     let since = self.untaken_since.unwrap_or(self.last_read).min(self.last_read);
-                    alarm.as_mut().reset(self.cut_at().unwrap_or(since + self.options.idle_timeout));
+                    alarm.as_mut().reset(self.cut_at().unwrap_or(since + self.options.stream_idle_timeout));
                 }
             }
             if let Some(cut) = self.cut_at().filter(|cut| *cut < alarm.deadline()) {
@@ -147,17 +147,17 @@ impl<'a> Session<'a> {
     }
 
     fn shut_down(&mut self) {
-        self.cut = Some((Instant::now() + self.options.drain, Error::shutting_down()));
+        self.cut = Some((Instant::now() + self.options.stream_drain, Error::shutting_down()));
         self.ending.get_or_insert(Err(Error::shutting_down()));
     }
 
     /// Whether the window has room and the batch in the making too.
     fn reads(&self) -> bool {
         self.ending.is_none()
-            && self.decisions.len() < self.options.window_events as usize
-            && self.decisions.bytes() < self.options.window_bytes
+            && self.decisions.len() < self.options.stream_window_events as usize
+            && self.decisions.bytes() < self.options.stream_window_bytes
             && self.decisions.error_bytes() < MAX_ERROR_BYTES
-            && self.batch.len() < self.options.batch_events
+            && self.batch.len() < self.options.stream_batch_events
             && self.batch_bytes < self.ingest.max_batch_bytes()
     }
 
@@ -317,7 +317,7 @@ impl<'a> Session<'a> {
     /// A client is idle that could send something, not one whose events are on their way; so is one
     /// that takes no answer, which would not hear of its end either: it is cut.
     fn check_idle(&mut self) {
-        let timeout = self.options.idle_timeout;
+        let timeout = self.options.stream_idle_timeout;
         let idle = |message| Error::new(Reason::StreamIdle, message);
         if self.untaken_since.is_some_and(|since| since.elapsed() >= timeout) {
             let why = idle(format!("no answer was taken for {}", span(timeout)));

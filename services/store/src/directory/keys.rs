@@ -14,11 +14,11 @@ use outrider_model::{
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
-    Directory, DirectoryOptions, Inner,
+    Directory, Inner,
     cached::{Cached, Versions},
     ids::{Ids, Standing},
 };
-use crate::{ChangeAction, Store, api_keys};
+use crate::{ChangeAction, DirectoryOptions, Store, api_keys};
 
 /// Keys that do not exist and are remembered as such. They have a share of their own: invented keys
 /// displace no others.

@@ -15,7 +15,10 @@ use sea_orm::TransactionTrait;
 use tokio::task::JoinHandle;
 
 use super::support::*;
-use crate::{Directory, DirectoryOptions, NewProject, Store, StoreOptions, testing::TestDatabase};
+use crate::{
+    Directory, DirectoryOptions, NewProject, Store,
+    testing::{TestDatabase, with},
+};
 
 /// No call that finds room takes longer.
 const PROMPTLY: Duration = Duration::from_secs(20);
@@ -74,12 +77,11 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
     let statement_timeout = Duration::from_secs(120);
-    let options = StoreOptions {
-        max_connections: 10,
-        acquire_timeout: PATIENCE,
-        statement_timeout,
-        ..database.options().clone()
-    };
+    let options = with(database.options().clone(), |database| {
+        database.max_connections = 10;
+        database.acquire_timeout = PATIENCE;
+        database.statement_timeout = statement_timeout;
+    });
     let store = Store::connect(&options).await.unwrap();
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
     // Somebody keeps this table, and no other, from being read.
@@ -137,8 +139,9 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
 async fn a_wait_without_end_is_answered_as_a_share_and_not_as_a_fault() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
-    let options =
-        StoreOptions { acquire_timeout: Duration::from_secs(1), ..database.options().clone() };
+    let options = with(database.options().clone(), |database| {
+        database.acquire_timeout = Duration::from_secs(1);
+    });
     let store = Store::connect(&options).await.unwrap();
     let tenant = tenant(&store, "a").await;
     let keeper = database.connect().await.write().begin().await.unwrap();

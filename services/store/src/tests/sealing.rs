@@ -17,7 +17,7 @@ use crate::{
     endpoints::rows,
     entity::{change, endpoint, endpoint_secret},
     sealing::mask_change,
-    testing::TestDatabase,
+    testing::{TestDatabase, with},
     transaction,
 };
 
@@ -401,8 +401,9 @@ pub async fn looks_without_the_lock_and_waits_for_it_as_long_as_it_takes(databas
     }
     let tenant = tenant(&store, "a").await;
     let endpoint = tenant.endpoint(&store).await;
-    let options =
-        StoreOptions { statement_timeout: Duration::from_secs(1), ..database.options().clone() };
+    let options = with(database.options().clone(), |database| {
+        database.statement_timeout = Duration::from_secs(1);
+    });
     let hurried = Store::connect(&options).await.unwrap();
     let lock = transaction::begin(&store).await.unwrap();
     assert_eq!(

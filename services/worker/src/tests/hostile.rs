@@ -22,7 +22,7 @@ use super::{
     bench::{Bench, attempted, job, leased, quick},
     tls::{Authority, authority},
 };
-use crate::{Options, WireBounds};
+use crate::Options;
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -162,8 +162,7 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
 pub(super) async fn deliver(acts: Vec<Act>) -> AttemptResult {
     let hostile = Hostile::start(acts).await;
     // So few reads that the pieces of a test come soon.
-    let wire = WireBounds { reads: 64, ..WireBounds::default() };
-    let bench = Bench::start(Options { wire, ..quick() });
+    let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("http://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
     assert_eq!(hostile.count(), 1, "{result:?}");
@@ -472,7 +471,7 @@ async fn deliver_by_tls(authority: &Authority, tickets: usize, acts: Vec<Act>) -
         Some(authority.acceptor(|config| config.send_tls13_tickets = tickets)),
     )
     .await;
-    let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
+    let bench = Bench::trusting(vec![authority.root.clone()]);
     let result = attempt(&bench, &format!("https://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
     assert_eq!(hostile.count(), 1, "{result:?}");
@@ -543,10 +542,7 @@ async fn a_handshake_without_end_is_bounded() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    let bench = Bench::start(Options {
-        wire: WireBounds { reads: 64, ..WireBounds::default() },
-        ..quick()
-    });
+    let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("https://hooks.example:{port}/")).await;
     assert_eq!(result.outcome(), AttemptOutcome::TlsFailed);
     assert_eq!(
