@@ -16,7 +16,10 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOrigin {
     /// The text is not made of scheme, host and port.
-    #[error("cors_origins: {} is not an origin such as \"https://app.example.com\", nor \"*\"", quoted(.0))]
+    #[error(
+        "cors_origins: {} is not an origin such as \"https://app.example.com\", nor \"*\"",
+        quoted(.0)
+    )]
     Malformed(String),
     /// `*` is listed together with other origins, which would have no effect.
     #[error("cors_origins: \"*\" stands alone: it permits every origin")]

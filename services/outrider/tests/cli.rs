@@ -1,8 +1,12 @@
 //! The command line as its users meet it: the real binary, real processes.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
+#[path = "cases/event_types.rs"]
+mod event_types;
 #[path = "cases/flags.rs"]
 mod flags;
+#[path = "cases/following.rs"]
+mod following;
 #[path = "cases/health.rs"]
 mod health;
 #[path = "cases/installation.rs"]
@@ -21,10 +25,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Instant,
 };
 
@@ -320,186 +320,6 @@ fn every_noun_is_managed_and_refusals_are_explained() {
     let (code, errors) =
         failed(dev.command(home, &["endpoints", "get", endpoint]).output().unwrap());
     assert!(code == 1 && errors.contains("NOT_FOUND"), "{errors}");
-    dev.process.stop();
-}
-
-#[test]
-fn a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told() {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let dev = Dev::start(home, &[]);
-    let tail =
-        Running::start(dev.command(home, &["tail", "--json", "--payload", "--event-type", "a.*"]));
-    // It is live when one of these is printed.
-    let live = Arc::new(AtomicBool::new(false));
-    let mut publish = dev.command(home, &["publish", "a.first", "{\"n\":  1}"]);
-    let seen = Arc::clone(&live);
-    let publisher = std::thread::spawn(move || {
-        while !seen.load(Ordering::SeqCst) {
-            succeeded(publish.output().unwrap());
-        }
-    });
-    let first: Value = serde_json::from_str(&tail.line("a.first")).unwrap();
-    live.store(true, Ordering::SeqCst);
-    publisher.join().unwrap();
-    assert_eq!(first["event"]["data"]["n"], 1);
-    for event_type in ["b.left_out", "a.second", "a.third"] {
-        dev.text(home, &["publish", event_type, "2"]);
-    }
-    tail.line("a.third");
-    tail.stop();
-    let cursor = first["cursor"].as_str().unwrap();
-    let rest = Running::start(
-        dev.command(home, &["tail", "--type", "a.second,a.third", "--cursor", cursor]),
-    );
-    assert!(rest.line("a.").contains("a.second"));
-    let line = rest.line("a.");
-    assert!(
-        line.contains("a.third") && line.contains("evt_") && line.contains("no_subscription"),
-        "{line}"
-    );
-    rest.interrupt();
-    let (code, errors) = failed(dev.command(home, &["tail", "--cursor", "x"]).output().unwrap());
-    assert!(code == 1 && errors.contains("cursor"), "{errors}");
-    dev.process.stop();
-}
-
-#[test]
-fn a_delivery_is_watched_until_it_ends() {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let dev = Dev::start(home, &["--set", "dispatch.retry_schedule=300ms,300ms"]);
-    let listener = Running::start(outrider(home, &["listen", "0", "--status", "500"]));
-    let url = listener
-        .line("listening")
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"))
-        .unwrap()
-        .to_owned();
-    let endpoint =
-        dev.json(home, &["endpoints", "create", "--url", &url])["endpoint"]["endpoint_id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-    dev.text(home, &["subscriptions", "create", &endpoint, "*"]);
-    let all = Running::start(dev.command(
-        home,
-        &["deliveries", "watch", "--endpoint", &endpoint, "--status", "failed", "--json"],
-    ));
-    let delivery = (0..).find_map(|_| {
-        let event =
-            dev.json(home, &["publish", "a.b", "1"])["event_id"].as_str().unwrap().to_owned();
-        let page = dev.json(home, &["deliveries", "list", "--event", &event]);
-        page["deliveries"][0]["delivery_id"].as_str().map(str::to_owned)
-    });
-    let delivery = delivery.unwrap();
-    let text = dev.text(home, &["deliveries", "watch", &delivery]);
-    let last = text.lines().last().unwrap();
-    assert!(
-        last.contains(&delivery) && last.contains("failed") && last.contains("exhausted"),
-        "{text}"
-    );
-    dev.text(home, &["publish", "a.c", "1"]);
-    let update: Value = serde_json::from_str(&all.line("DELIVERY_STATUS_FAILED")).unwrap();
-    assert_eq!(update["delivery"]["delivery"]["endpoint_id"], endpoint.as_str());
-    all.stop();
-    listener.stop();
-    dev.process.stop();
-}
-
-#[test]
-fn event_types_are_managed_and_publishing_tells_what_they_say() {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let dev = Dev::start(home, &[]);
-    let schema = "{\n  \"type\": \"object\",\n  \"required\": [\"amount\"]\n}\n";
-    std::fs::write(home.join("paid.json"), schema).unwrap();
-    let made = dev.json(
-        home,
-        &[
-            "event-types",
-            "create",
-            "invoice.paid",
-            "--schema",
-            "paid.json",
-            "--description",
-            "Paid",
-        ],
-    );
-    assert_eq!(
-        (&made["event_type"], &made["schema"]["required"][0]),
-        (&"invoice.paid".into(), &"amount".into())
-    );
-    let shown = dev.text(home, &["event-types", "get", "invoice.paid"]);
-    assert!(
-        shown.contains("Paid") && shown.contains("\"required\": [\n") && !shown.contains('\u{1b}'),
-        "{shown}"
-    );
-    // What REST answers, but for the white space within the schema.
-    let rest: Value = serde_json::from_str(&dev.rest("event-types/invoice.paid")).unwrap();
-    assert_eq!(dev.json(home, &["event-types", "get", "invoice.paid"]), rest);
-    assert_eq!(
-        dev.text(home, &["event-types", "list", "--json"]).trim_end(),
-        dev.rest("event-types")
-    );
-    let table = dev.text(home, &["event-types", "list"]);
-    assert!(
-        table.trim_start().starts_with("TYPE")
-            && table.contains("invoice.paid")
-            && !table.contains("required"),
-        "{table}"
-    );
-
-    let update = ["projects", "update", &dev.project, "--schema-validation", "reject"];
-    assert_eq!(dev.json(home, &update)["schema_validation"], "SCHEMA_VALIDATION_REJECT");
-    let end = Instant::now() + PATIENCE;
-    let errors = loop {
-        let output = dev.command(home, &["publish", "invoice.paid", "{}"]).output().unwrap();
-        if !output.status.success() {
-            break failed(output).1;
-        }
-        assert!(Instant::now() < end, "nothing is rejected");
-    };
-    assert!(
-        errors.contains("PAYLOAD_SCHEMA_VIOLATION")
-            && errors.contains("must have the property \"amount\""),
-        "{errors}"
-    );
-    let deprecated = dev.json(
-        home,
-        &["event-types", "update", "invoice.paid", "--deprecated", "--clear", "schema"],
-    );
-    assert!(deprecated["deprecated"] == true && deprecated.get("schema").is_none(), "{deprecated}");
-    let end = Instant::now() + PATIENCE;
-    while !dev.command(home, &["publish", "invoice.paid", "{}"]).output().unwrap().status.success()
-    {
-        assert!(Instant::now() < end, "the schema is still there");
-    }
-    assert!(dev.text(home, &["publish", "invoice.paid", "{}"]).contains("event_type_deprecated"));
-    let lines = run_with(
-        dev.command(home, &["publish", "--lines", "-"]),
-        "{\"event_type\": \"invoice.paid\", \"data\": 1}\n",
-    );
-    assert!(succeeded(lines).contains("1 with warnings"));
-    let update = dev.json(home, &["event-types", "update", "invoice.paid", "--deprecated=false"]);
-    assert_eq!(update["deprecated"], false);
-    let stdin = run_with(
-        dev.command(home, &["event-types", "create", "a.b", "--schema", "-"]),
-        "{\"type\": \"money\"}",
-    );
-    let (code, errors) = failed(stdin);
-    assert!(code == 1 && errors.contains("definition.schema/type: "), "{errors}");
-    std::fs::write(home.join("empty.json"), " \n").unwrap();
-    let (code, errors) = failed(
-        dev.command(home, &["event-types", "create", "a.b", "--schema", "empty.json"])
-            .output()
-            .unwrap(),
-    );
-    assert!(code == 2 && errors.contains("bytes of JSON"), "{errors}");
-    dev.text(home, &["event-types", "delete", "invoice.paid"]);
-    let (code, _) =
-        failed(dev.command(home, &["event-types", "get", "invoice.paid"]).output().unwrap());
-    assert_eq!(code, 1);
     dev.process.stop();
 }
 

@@ -21,16 +21,6 @@ const STREAM: &str = "{outrider:2:1:0}:jobs";
 const HELD: &str = "{outrider:2:1:0}:held";
 const COUNTS: &str = "{outrider:2:1:0}:counts";
 
-impl FixtureExt for Fixture {
-    fn server(&self) -> &Server {
-        self.server.as_ref().expect("a server")
-    }
-}
-
-trait FixtureExt {
-    fn server(&self) -> &Server;
-}
-
 async fn redis() -> Option<Fixture> {
     Redis(1).make(ROOMY, LONG).await
 }

@@ -16,6 +16,13 @@ pub struct Fixture {
     pub server: Option<Server>,
 }
 
+impl Fixture {
+    /// The server behind the queue.
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("a server")
+    }
+}
+
 /// Makes queues that are empty.
 pub trait Backend {
     /// None when the test is skipped.
