@@ -23,6 +23,7 @@ mod convert;
 mod fields;
 mod mask;
 mod services;
+mod spec;
 
 use services::Services;
 

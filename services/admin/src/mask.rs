@@ -19,11 +19,6 @@ pub struct Mutable {
 }
 
 impl Mutable {
-    /// A field with one name.
-    pub const fn new(name: &'static str, set: bool) -> Self {
-        Self { name, aliases: &[], set }
-    }
-
     fn matches(&self, path: &str) -> bool {
         self.name == path || self.aliases.contains(&path)
     }
@@ -87,8 +82,8 @@ mod tests {
 
     fn resolve(paths: Option<&[&str]>) -> Result<Vec<&'static str>, String> {
         let mutable = [
-            Mutable::new("name", true),
-            Mutable::new("note", false),
+            Mutable { name: "name", aliases: &[], set: true },
+            Mutable { name: "note", aliases: &[], set: false },
             Mutable { name: "target", aliases: &["http", "http.url"], set: true },
         ];
         let mask = paths.map(|paths| FieldMask {

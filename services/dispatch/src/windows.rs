@@ -37,7 +37,8 @@ impl QueueWindows {
 
     /// What a job for this endpoint needs to know of it.
     pub fn endpoint(&self, entry: &EndpointEntry) -> JobEndpoint {
-        let limit = entry.endpoint.max_in_flight.min(self.windows().size(entry.endpoint.id));
+        let limit =
+            entry.endpoint.spec.limits.max_in_flight.min(self.windows().size(entry.endpoint.id));
         JobEndpoint { organization: entry.organization, limit }
     }
 

@@ -6,7 +6,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use outrider_model::{
     AttemptOutcome, DeliveryId, EndpointId, EventId, PendingDelivery, ProjectId, RetryPolicy,
-    Router, SigningSecret, Subscription, SubscriptionId, Timestamp,
+    Router, SigningSecret, Subscription, SubscriptionFixed, SubscriptionId, SubscriptionSpec,
+    Timestamp,
     delivery::{Report, judge_attempt, step},
     signature,
 };
@@ -14,15 +15,13 @@ use outrider_model::{
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 
 fn subscription(number: u64, pattern: &str) -> Subscription {
-    Subscription {
-        id: SubscriptionId::new(NOW, number),
+    let fixed = SubscriptionFixed {
         project: ProjectId::new(NOW, 1),
         endpoint: EndpointId::new(NOW, number),
-        name: String::new(),
-        event_types: vec![pattern.parse().unwrap()],
-        created_at: NOW,
-        updated_at: NOW,
-    }
+    };
+    let spec =
+        SubscriptionSpec { name: String::new(), event_types: vec![pattern.parse().unwrap()] };
+    Subscription::new(SubscriptionId::new(NOW, number), fixed, spec, NOW)
 }
 
 /// However many subscriptions a project has, ten of them match: by name, by prefix, and all.

@@ -10,26 +10,65 @@ use std::{
     time::Duration,
 };
 
-use crate::{EndpointId, ProjectId, Timestamp};
+use crate::{EndpointId, Noun, ProjectId, Spec, limits};
 
 /// Where webhooks go, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    pub id: EndpointId,
+pub type Endpoint = Noun<EndpointSpec>;
+
+/// What is fixed of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointFixed {
     pub project: ProjectId,
+}
+
+/// What callers set of an endpoint. The default has no URL, which every caller must give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSpec {
     pub target: Target,
     pub description: String,
     pub state: EndpointState,
-    /// For the whole exchange.
-    pub timeout: Duration,
-    /// Requests under way at once.
-    pub max_in_flight: u32,
+    pub limits: DeliveryLimits,
     /// Sent with every request.
     pub headers: Headers,
     pub metadata: BTreeMap<String, String>,
     pub owner: Option<String>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
+}
+
+/// What bounds the requests to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryLimits {
+    /// For the whole exchange.
+    pub timeout: Duration,
+    /// Requests under way at once.
+    pub max_in_flight: u32,
+}
+
+impl Spec for EndpointSpec {
+    type Id = EndpointId;
+    type Fixed = EndpointFixed;
+}
+
+impl Default for EndpointSpec {
+    fn default() -> Self {
+        Self {
+            target: Target::Http { url: String::new() },
+            description: String::new(),
+            state: EndpointState::Active,
+            limits: DeliveryLimits::default(),
+            headers: Headers::default(),
+            metadata: BTreeMap::new(),
+            owner: None,
+        }
+    }
+}
+
+impl Default for DeliveryLimits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_millis(limits::TIMEOUT_MILLIS.1),
+            max_in_flight: limits::MAX_IN_FLIGHT.1,
+        }
+    }
 }
 
 impl Endpoint {
@@ -37,8 +76,8 @@ impl Endpoint {
     /// URL.
     #[must_use]
     pub fn masked(mut self) -> Self {
-        self.headers.values_mut().for_each(|value| MASK.clone_into(value));
-        self.target = self.target.masked();
+        self.spec.headers.values_mut().for_each(|value| MASK.clone_into(value));
+        self.spec.target = self.spec.target.masked();
         self
     }
 }
@@ -170,23 +209,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{address::Policy, header, url::WebhookUrl};
+    use crate::{Timestamp, address::Policy, header, url::WebhookUrl};
 
     fn endpoint(url: &str, headers: Headers) -> Endpoint {
-        Endpoint {
-            id: EndpointId::new(Timestamp(1), 1),
-            project: ProjectId::new(Timestamp(1), 2),
+        let spec = EndpointSpec {
             target: Target::Http { url: url.to_owned() },
-            description: String::new(),
-            state: EndpointState::Active,
-            timeout: Duration::from_secs(1),
-            max_in_flight: 1,
             headers,
-            metadata: BTreeMap::new(),
-            owner: None,
-            created_at: Timestamp(1),
-            updated_at: Timestamp(1),
-        }
+            ..EndpointSpec::default()
+        };
+        let fixed = EndpointFixed { project: ProjectId::new(Timestamp(1), 2) };
+        Endpoint::new(EndpointId::new(Timestamp(1), 1), fixed, spec, Timestamp(1))
     }
 
     proptest! {
@@ -196,9 +228,9 @@ mod tests {
             let whole = endpoint(&format!("https://a.example/p?{query}"), [("x-key".to_owned(),
                 value.clone())].into());
             let masked = whole.clone().masked();
-            let Target::Http { url } = &masked.target;
+            let Target::Http { url } = &masked.spec.target;
             prop_assert_eq!(url, "https://a.example/p?\u{2026}");
-            prop_assert_eq!(masked.headers["x-key"].as_str(), MASK);
+            prop_assert_eq!(masked.spec.headers["x-key"].as_str(), MASK);
             prop_assert_eq!(&masked.clone().masked(), &masked);
             let shown = format!("{whole:?}");
             prop_assert!(shown.contains("x-key") && shown.contains("https://a.example/p?"), "{}",
@@ -210,7 +242,7 @@ mod tests {
     #[test]
     fn a_mask_is_no_value() {
         let masked = endpoint("https://a.example/?a=b", Headers::default()).masked();
-        let Target::Http { url } = &masked.target;
+        let Target::Http { url } = &masked.spec.target;
         assert!(
             WebhookUrl::parse(url, &Policy::default()).is_err()
                 && header::check("x-a", MASK).is_err()

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{EventTypeId, ProjectId, Timestamp, limits};
+use crate::{EventTypeId, Noun, ProjectId, Spec, limits};
 
 /// The name of a kind of event: parts of letters, digits, `_` and `-`, joined by dots, as Standard
 /// Webhooks advises, or by `:` or `/`, as other systems do.
@@ -63,20 +63,29 @@ impl FromStr for EventType {
 }
 
 /// An entry of a project's catalogue of event types.
+pub type EventTypeDefinition = Noun<EventTypeSpec>;
+
+/// What is fixed of an event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventTypeDefinition {
-    pub id: EventTypeId,
+pub struct EventTypeFixed {
     pub project: ProjectId,
     /// By which events are published: one entry of the project each.
     pub event_type: EventType,
+}
+
+/// What callers set of an event type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventTypeSpec {
     /// For people.
     pub description: String,
     /// The text of the JSON Schema for payloads.
     pub schema: Option<String>,
     pub deprecated: bool,
-    pub created_at: Timestamp,
-    /// Differs with every change: with the id it names one version.
-    pub updated_at: Timestamp,
+}
+
+impl Spec for EventTypeSpec {
+    type Id = EventTypeId;
+    type Fixed = EventTypeFixed;
 }
 
 /// Which event types a subscription wants.

@@ -16,6 +16,17 @@ pub struct Malformed {
     pub prefix: &'static str,
 }
 
+/// An id of any kind.
+pub trait Id:
+    Copy + Eq + Send + Sync + fmt::Debug + fmt::Display + From<Uuid> + Into<Uuid>
+{
+    /// A new id at a time, from 8 random bytes.
+    #[must_use]
+    fn generate(at: Timestamp, random: u64) -> Self {
+        uuid_v7(at, random).into()
+    }
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
         $(#[$doc])*
@@ -48,6 +59,20 @@ macro_rules! ids {
             #[must_use]
             pub fn time(&self) -> Timestamp {
                 time_of(self.0)
+            }
+        }
+
+        impl Id for $name {}
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
             }
         }
 

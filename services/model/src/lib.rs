@@ -14,6 +14,7 @@ pub mod header;
 pub mod id;
 pub mod json;
 pub mod limits;
+pub mod noun;
 pub mod page;
 pub mod principal;
 pub mod project;
@@ -34,22 +35,30 @@ pub use delivery::{
     Attempt, AttemptOutcome, Delivery, DeliveryReason, DeliveryStatus, HoldReason, PendingDelivery,
     Verdict,
 };
-pub use endpoint::{Endpoint, EndpointState, Headers, Target};
+pub use endpoint::{
+    DeliveryLimits, Endpoint, EndpointFixed, EndpointSpec, EndpointState, Headers, Target,
+};
 pub use error::{Error, FieldViolation, Reason, Result};
 pub use event::{Event, Origin, RoutingOutcome, Trace};
-pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};
+pub use event_type::{
+    EventType, EventTypeDefinition, EventTypeFixed, EventTypePattern, EventTypeSpec,
+};
 pub use id::{
     ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId,
     SecretId, SubscriptionId,
 };
+pub use noun::{Meta, Noun, Spec};
 pub use page::{Page, PageRequest};
 pub use principal::Principal;
-pub use project::{ApiKey, Organization, Project, SchemaValidation};
+pub use project::{
+    ApiKey, ApiKeyFixed, ApiKeySpec, Organization, OrganizationSpec, Project, ProjectFixed,
+    ProjectSpec, SchemaValidation,
+};
 pub use retry::RetryPolicy;
 pub use router::{Route, Router};
 pub use scope::{Scope, ScopeSet};
 pub use secret::{HashedToken, SigningSecret, Token};
 pub use shares::{FairShares, Recipient};
-pub use subscription::Subscription;
+pub use subscription::{Subscription, SubscriptionFixed, SubscriptionSpec};
 pub use time::Timestamp;
 pub use window::{Heard, WindowRules, Windows};

@@ -2,28 +2,43 @@
 
 use std::time::Duration;
 
-use crate::{ApiKeyId, OrganizationId, ProjectId, ScopeSet, Timestamp};
+use crate::{ApiKeyId, Noun, OrganizationId, ProjectId, ScopeSet, Spec, Timestamp};
 
 /// Who owns projects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Organization {
-    pub id: OrganizationId,
+pub type Organization = Noun<OrganizationSpec>;
+
+/// What callers set of an organization.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OrganizationSpec {
     pub name: String,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
+}
+
+impl Spec for OrganizationSpec {
+    type Id = OrganizationId;
+    type Fixed = ();
 }
 
 /// What keeps the events of one product or environment apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Project {
-    pub id: ProjectId,
+pub type Project = Noun<ProjectSpec>;
+
+/// What is fixed of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProjectFixed {
     pub organization: OrganizationId,
+}
+
+/// What callers set of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProjectSpec {
     pub name: String,
     pub schema_validation: SchemaValidation,
     /// After so long payloads and answers are erased; none: they are kept as long as the events.
     pub payload_retention: Option<Duration>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
+}
+
+impl Spec for ProjectSpec {
+    type Id = ProjectId;
+    type Fixed = ProjectFixed;
 }
 
 /// What becomes of events that the catalogue of event types speaks against. The numbers are those
@@ -51,16 +66,26 @@ impl SchemaValidation {
 }
 
 /// An API key without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKey {
-    pub id: ApiKeyId,
+pub type ApiKey = Noun<ApiKeySpec>;
+
+/// What is fixed of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiKeyFixed {
     pub organization: OrganizationId,
     /// The one project it is bound to.
     pub project: Option<ProjectId>,
+}
+
+/// What callers set of an API key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ApiKeySpec {
     pub name: String,
     pub scopes: ScopeSet,
     /// Refused from then on.
     pub expires_at: Option<Timestamp>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
+}
+
+impl Spec for ApiKeySpec {
+    type Id = ApiKeyId;
+    type Fixed = ApiKeyFixed;
 }

@@ -33,8 +33,9 @@ impl Router {
     pub fn new<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> Self {
         let mut router = Self::default();
         for subscription in subscriptions {
-            let entry = Entry { endpoint: subscription.endpoint, subscription: subscription.id };
-            for pattern in &subscription.event_types {
+            let entry =
+                Entry { endpoint: subscription.fixed.endpoint, subscription: subscription.id };
+            for pattern in &subscription.spec.event_types {
                 match pattern {
                     EventTypePattern::All => router.all.push(entry),
                     EventTypePattern::Exactly(name) => {
@@ -78,18 +79,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ProjectId, Timestamp};
+    use crate::{ProjectId, SubscriptionFixed, SubscriptionSpec, Timestamp};
 
     fn subscription(id: u64, endpoint: u64, patterns: &[&str]) -> Subscription {
-        Subscription {
-            id: SubscriptionId::new(Timestamp(0), id),
-            project: ProjectId::new(Timestamp(0), 1),
-            endpoint: EndpointId::new(Timestamp(0), endpoint),
-            name: String::new(),
-            event_types: patterns.iter().map(|pattern| pattern.parse().unwrap()).collect(),
-            created_at: Timestamp(0),
-            updated_at: Timestamp(0),
-        }
+        let now = Timestamp(0);
+        let fixed = SubscriptionFixed {
+            project: ProjectId::new(now, 1),
+            endpoint: EndpointId::new(now, endpoint),
+        };
+        let event_types = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+        let spec = SubscriptionSpec { name: String::new(), event_types };
+        Subscription::new(SubscriptionId::new(now, id), fixed, spec, now)
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
         let routes = Router::new(&subscriptions).route("a.b");
         assert_eq!(routes.len(), 2);
         assert_eq!(routes[0].subscriptions, [subscriptions[1].id, subscriptions[0].id]);
-        assert_eq!(routes[1].endpoint, subscriptions[3].endpoint);
+        assert_eq!(routes[1].endpoint, subscriptions[3].fixed.endpoint);
         assert!(Router::new(&subscriptions[2..]).route("c").is_empty());
     }
 
@@ -124,8 +124,8 @@ mod tests {
                 .collect();
             let mut expected: Vec<_> = subscriptions
                 .iter()
-                .filter(|s| s.event_types.iter().any(|pattern| pattern.matches(&event_type)))
-                .map(|s| (s.endpoint, s.id))
+                .filter(|s| s.spec.event_types.iter().any(|pattern| pattern.matches(&event_type)))
+                .map(|s| (s.fixed.endpoint, s.id))
                 .collect();
             expected.sort_unstable();
             let routed: Vec<_> = Router::new(&subscriptions)

@@ -1,16 +1,26 @@
 //! Subscriptions: which events go to which endpoint.
 
-use crate::{EndpointId, EventTypePattern, ProjectId, SubscriptionId, Timestamp};
+use crate::{EndpointId, EventTypePattern, Noun, ProjectId, Spec, SubscriptionId};
 
 /// Sends events of some types to an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    pub id: SubscriptionId,
+pub type Subscription = Noun<SubscriptionSpec>;
+
+/// What is fixed of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubscriptionFixed {
     pub project: ProjectId,
     pub endpoint: EndpointId,
+}
+
+/// What callers set of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubscriptionSpec {
     pub name: String,
     /// At least one.
     pub event_types: Vec<EventTypePattern>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
+}
+
+impl Spec for SubscriptionSpec {
+    type Id = SubscriptionId;
+    type Fixed = SubscriptionFixed;
 }

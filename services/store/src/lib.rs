@@ -20,15 +20,15 @@ pub mod testing;
 
 pub use cipher::{InvalidMasterKeys, MasterKeys};
 pub use configuration::{
-    api_keys::{ApiKeyChange, NewApiKey},
+    api_keys::NewApiKey,
     bootstrap::{Bootstrapped, First, NewInstallation},
     changes::{Change, ChangeAction, ChangeKind},
     directory::{Directory, DirectoryOptions, EndpointEntry},
-    endpoints::{EndpointChange, NewEndpoint},
-    event_types::{Catalogue, CatalogueEntry, EventTypeChange, NewEventType},
-    projects::{NewProject, ProjectChange},
+    endpoints::NewEndpoint,
+    event_types::{Catalogue, CatalogueEntry, NewEventType},
+    projects::NewProject,
     sealing::Sealed,
-    subscriptions::{NewSubscription, SubscriptionChange},
+    subscriptions::NewSubscription,
 };
 pub use connection::{
     backend::{Backend, check_url},

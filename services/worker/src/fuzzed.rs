@@ -1,14 +1,15 @@
 //! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
 //! the crate's interface.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use outrider_model::{
-    Endpoint, EndpointId, OrganizationId, ProjectId, Target, Timestamp, endpoint::EndpointState,
+    DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec, OrganizationId, ProjectId,
+    Target, Timestamp,
 };
 use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::{DialError, Dialer, Socket};
@@ -53,20 +54,16 @@ pub fn destination(url: &str) -> Option<Sent> {
 
 fn entry(url: &str) -> EndpointEntry {
     let now = Timestamp(0);
-    let endpoint = Endpoint {
-        id: EndpointId::new(now, 1),
-        project: ProjectId::new(now, 1),
-        target: Target::Http { url: url.to_owned() },
-        description: String::new(),
-        state: EndpointState::Active,
-        timeout: Duration::from_secs(10),
-        max_in_flight: 1,
-        headers: outrider_model::Headers::default(),
-        metadata: BTreeMap::new(),
-        owner: None,
-        created_at: now,
-        updated_at: now,
-    };
+    let endpoint = Endpoint::new(
+        EndpointId::new(now, 1),
+        EndpointFixed { project: ProjectId::new(now, 1) },
+        EndpointSpec {
+            target: Target::Http { url: url.to_owned() },
+            limits: DeliveryLimits { timeout: Duration::from_secs(10), max_in_flight: 1 },
+            ..EndpointSpec::default()
+        },
+        now,
+    );
     EndpointEntry {
         organization: OrganizationId::new(now, 1),
         endpoint,

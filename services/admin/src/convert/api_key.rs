@@ -1,13 +1,15 @@
 //! Conversions of API keys.
 
-use outrider_model::{ApiKey, ApiKeyId, Result, Scope, ScopeSet, Timestamp, error::Violations};
+use outrider_model::{
+    ApiKey, ApiKeyId, ApiKeySpec, Noun, Result, Scope, ScopeSet, Timestamp, error::Violations,
+};
 use outrider_proto::admin as wire;
 use outrider_rpc::convert::{parse_timestamp, timestamp};
-use outrider_store::{ApiKeyChange, NewApiKey};
+use outrider_store::NewApiKey;
 
 use crate::{
     fields,
-    mask::{Changes, Mutable},
+    spec::{Change, Field, changes, read},
 };
 
 const FIXED: &[&str] =
@@ -15,16 +17,35 @@ const FIXED: &[&str] =
 
 /// Converts an API key for an answer.
 pub fn to_wire(key: ApiKey) -> wire::ApiKey {
+    let Noun { meta, spec } = key;
     wire::ApiKey {
-        api_key_id: key.id.to_string(),
-        organization_id: key.organization.to_string(),
-        project_id: key.project.map(|project| project.to_string()).unwrap_or_default(),
-        name: key.name,
-        scopes: key.scopes.iter().map(|scope| i32::from(scope as u8)).collect(),
-        expire_time: key.expires_at.map(timestamp),
-        create_time: Some(timestamp(key.created_at)),
-        update_time: Some(timestamp(key.updated_at)),
+        api_key_id: meta.id.to_string(),
+        organization_id: meta.fixed.organization.to_string(),
+        project_id: meta.fixed.project.map(|project| project.to_string()).unwrap_or_default(),
+        scopes: spec.scopes.iter().map(|scope| i32::from(scope as u8)).collect(),
+        expire_time: spec.expires_at.map(timestamp),
+        create_time: Some(timestamp(meta.created_at)),
+        update_time: Some(timestamp(meta.updated_at)),
+        name: spec.name,
     }
+}
+
+fn settable() -> Vec<Field<'static, wire::ApiKey, ApiKeySpec>> {
+    vec![
+        Field::new(
+            "name",
+            |key| !key.name.is_empty(),
+            |violations, key| fields::name(violations, "api_key.name", &key.name),
+            |spec| &mut spec.name,
+        ),
+        Field::new("scopes", |key| !key.scopes.is_empty(), scopes, |spec| &mut spec.scopes),
+        Field::new(
+            "expire_time",
+            |key| key.expire_time.is_some(),
+            expires_at,
+            |spec| &mut spec.expires_at,
+        ),
+    ]
 }
 
 /// Reads the request to create an API key.
@@ -37,37 +58,24 @@ pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<
         "api_key.api_key_id",
         "is created by Outrider and cannot be given",
     );
-    let name = fields::name(&mut violations, "api_key.name", &key.name);
-    let scopes = scopes(&mut violations, &key.scopes);
-    let expires_at = expires_at(&mut violations, &key);
+    let spec = read(&mut violations, &settable(), &key);
     let request_id = fields::request_id(&mut violations, &request.request_id);
-    fields::checked(
-        violations,
-        project.map(|project| (NewApiKey { project, name, scopes, expires_at }, request_id)),
-    )
+    fields::checked(violations, project.map(|project| (NewApiKey { project, spec }, request_id)))
 }
 
 /// Reads the changes of an update.
-pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, ApiKeyChange)> {
+pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, Change<ApiKeySpec>)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "api_key_id", &request.api_key_id);
     let key = request.api_key.unwrap_or_default();
     fields::fixed(&mut violations, "api_key.api_key_id", &key.api_key_id, &request.api_key_id);
-    let mutable = [
-        Mutable::new("name", !key.name.is_empty()),
-        Mutable::new("scopes", !key.scopes.is_empty()),
-        Mutable::new("expire_time", key.expire_time.is_some()),
-    ];
-    let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
-    let change = ApiKeyChange {
-        name: changes.take("name", || fields::name(&mut violations, "api_key.name", &key.name)),
-        scopes: changes.take("scopes", || scopes(&mut violations, &key.scopes)),
-        expires_at: changes.take("expire_time", || expires_at(&mut violations, &key)),
-    };
+    let mask = request.update_mask.as_ref();
+    let change = changes(&mut violations, &settable(), &key, mask, FIXED);
     fields::checked(violations, id.map(|id| (id, change)))
 }
 
-fn scopes(violations: &mut Violations, numbers: &[i32]) -> ScopeSet {
+fn scopes(violations: &mut Violations, key: &wire::ApiKey) -> ScopeSet {
+    let numbers = &key.scopes;
     // Scopes are a set, so naming one twice is harmless. A list with more entries than there are
     // scopes is not read.
     let most = Scope::ALL.len();
@@ -105,12 +113,23 @@ mod tests {
         wire::ApiKey { name: "reader".to_owned(), scopes: vec![3, 5, 3], ..Default::default() }
     }
 
-    fn update(api_key: wire::ApiKey, paths: &[&str]) -> Result<ApiKeyChange> {
+    /// A stored spec after an update.
+    fn update(api_key: wire::ApiKey, paths: &[&str]) -> Result<ApiKeySpec> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let api_key_id = ApiKeyId::new(Timestamp(0), 0).to_string();
         let update_mask = Some(prost_types::FieldMask { paths });
-        change(wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask })
-            .map(|(_, change)| change)
+        change(wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask }).map(
+            |(_, change)| {
+                let mut spec = stored();
+                change.apply(&mut spec);
+                spec
+            },
+        )
+    }
+
+    fn stored() -> ApiKeySpec {
+        let scopes = [Scope::Admin].into_iter().collect();
+        ApiKeySpec { name: "stored".to_owned(), scopes, expires_at: Some(Timestamp(1)) }
     }
 
     fn fields(error: Error) -> Vec<String> {
@@ -122,10 +141,10 @@ mod tests {
         let request = wire::CreateApiKeyRequest { api_key: Some(key()), request_id: String::new() };
         let (new, request_id) = create(&request).unwrap();
         assert_eq!(
-            new.scopes.iter().collect::<Vec<_>>(),
+            new.spec.scopes.iter().collect::<Vec<_>>(),
             [Scope::EventsRead, Scope::EndpointsRead]
         );
-        assert_eq!((new.project, new.expires_at, request_id), (None, None, None));
+        assert_eq!((new.project, new.spec.expires_at, request_id), (None, None, None));
     }
 
     #[test]
@@ -153,12 +172,13 @@ mod tests {
 
     #[test]
     fn the_mask_clears_the_expiry_and_nothing_else_does() {
-        assert_eq!(update(key(), &["expire_time"]).unwrap().expires_at, Some(None));
+        let cleared = update(key(), &["expire_time"]).unwrap();
+        assert_eq!(cleared, ApiKeySpec { expires_at: None, ..stored() });
         let unmasked = update(key(), &[]).unwrap();
-        assert_eq!((unmasked.expires_at, unmasked.name.as_deref()), (None, Some("reader")));
+        assert_eq!((unmasked.expires_at, unmasked.name.as_str()), (Some(Timestamp(1)), "reader"));
         let expire_time = Some(prost_types::Timestamp { seconds: 5, nanos: 0 });
         let set = update(wire::ApiKey { expire_time, ..key() }, &["*"]).unwrap();
-        assert_eq!(set.expires_at, Some(Some(Timestamp(5_000_000))));
+        assert_eq!(set.expires_at, Some(Timestamp(5_000_000)));
         assert_eq!(
             fields(update(wire::ApiKey::default(), &["scopes", "name"]).unwrap_err()),
             ["api_key.name", "api_key.scopes"]

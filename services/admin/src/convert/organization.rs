@@ -1,30 +1,44 @@
 //! Conversions of organizations.
 
-use outrider_model::{Organization, OrganizationId, Result, error::Violations};
+use outrider_model::{
+    Noun, Organization, OrganizationId, OrganizationSpec, Result, error::Violations,
+};
 use outrider_proto::admin as wire;
 use outrider_rpc::convert::timestamp;
 
 use crate::{
     fields,
-    mask::{Changes, Mutable},
+    spec::{Change, Field, changes},
 };
 
 const FIXED: &[&str] = &["organization_id", "create_time", "update_time"];
 
 /// Converts an organization for an answer.
 pub fn to_wire(organization: Organization) -> wire::Organization {
+    let Noun { meta, spec } = organization;
     wire::Organization {
-        organization_id: organization.id.to_string(),
-        name: organization.name,
-        create_time: Some(timestamp(organization.created_at)),
-        update_time: Some(timestamp(organization.updated_at)),
+        organization_id: meta.id.to_string(),
+        name: spec.name,
+        create_time: Some(timestamp(meta.created_at)),
+        update_time: Some(timestamp(meta.updated_at)),
     }
 }
 
-/// Reads the changes of an update: the name, if it is given.
+fn settable() -> Vec<Field<'static, wire::Organization, OrganizationSpec>> {
+    vec![Field::new(
+        "name",
+        |organization| !organization.name.is_empty(),
+        |violations, organization| {
+            fields::name(violations, "organization.name", &organization.name)
+        },
+        |spec| &mut spec.name,
+    )]
+}
+
+/// Reads the changes of an update.
 pub fn change(
     request: wire::UpdateOrganizationRequest,
-) -> Result<(OrganizationId, Option<String>)> {
+) -> Result<(OrganizationId, Change<OrganizationSpec>)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "organization_id", &request.organization_id);
     let organization = request.organization.unwrap_or_default();
@@ -35,9 +49,7 @@ pub fn change(
         &organization.organization_id,
         known,
     );
-    let mutable = [Mutable::new("name", !organization.name.is_empty())];
-    let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
-    let name = changes
-        .take("name", || fields::name(&mut violations, "organization.name", &organization.name));
-    fields::checked(violations, id.map(|id| (id, name)))
+    let mask = request.update_mask.as_ref();
+    let change = changes(&mut violations, &settable(), &organization, mask, FIXED);
+    fields::checked(violations, id.map(|id| (id, change)))
 }

@@ -1,16 +1,16 @@
 //! Conversions of subscriptions.
 
 use outrider_model::{
-    EndpointId, EventTypePattern, ProjectId, Result, Subscription, SubscriptionId,
-    error::Violations, limits,
+    EndpointId, EventTypePattern, Noun, ProjectId, Result, Subscription, SubscriptionId,
+    SubscriptionSpec, error::Violations, limits,
 };
 use outrider_proto::admin as wire;
 use outrider_rpc::{convert::timestamp, validate};
-use outrider_store::{NewSubscription, SubscriptionChange};
+use outrider_store::NewSubscription;
 
 use crate::{
     fields,
-    mask::{Changes, Mutable},
+    spec::{Change, Field, changes, read},
 };
 
 const FIXED: &[&str] =
@@ -18,15 +18,33 @@ const FIXED: &[&str] =
 
 /// Converts a subscription for an answer.
 pub fn to_wire(subscription: Subscription) -> wire::Subscription {
+    let Noun { meta, spec } = subscription;
     wire::Subscription {
-        subscription_id: subscription.id.to_string(),
-        project_id: subscription.project.to_string(),
-        endpoint_id: subscription.endpoint.to_string(),
-        name: subscription.name,
-        event_types: subscription.event_types.iter().map(ToString::to_string).collect(),
-        create_time: Some(timestamp(subscription.created_at)),
-        update_time: Some(timestamp(subscription.updated_at)),
+        subscription_id: meta.id.to_string(),
+        project_id: meta.fixed.project.to_string(),
+        endpoint_id: meta.fixed.endpoint.to_string(),
+        event_types: spec.event_types.iter().map(ToString::to_string).collect(),
+        create_time: Some(timestamp(meta.created_at)),
+        update_time: Some(timestamp(meta.updated_at)),
+        name: spec.name,
     }
+}
+
+fn settable() -> Vec<Field<'static, wire::Subscription, SubscriptionSpec>> {
+    vec![
+        Field::new(
+            "name",
+            |subscription| !subscription.name.is_empty(),
+            name,
+            |spec| &mut spec.name,
+        ),
+        Field::new(
+            "event_types",
+            |subscription| !subscription.event_types.is_empty(),
+            event_types,
+            |spec| &mut spec.event_types,
+        ),
+    ]
 }
 
 /// Reads the request to create a subscription.
@@ -49,11 +67,10 @@ pub fn create(
     );
     let endpoint: Option<EndpointId> =
         fields::id(&mut violations, "subscription.endpoint_id", &subscription.endpoint_id);
-    let name = name(&mut violations, &subscription.name);
-    let event_types = event_types(&mut violations, &subscription.event_types);
+    let spec = read(&mut violations, &settable(), &subscription);
     let request_id = fields::request_id(&mut violations, &request.request_id);
     let value = project.zip(id).zip(endpoint).map(|((project, id), endpoint)| {
-        (project, NewSubscription { id, endpoint, name, event_types }, request_id)
+        (project, NewSubscription { id, endpoint, spec }, request_id)
     });
     fields::checked(violations, value)
 }
@@ -61,7 +78,7 @@ pub fn create(
 /// Reads the changes of an update.
 pub fn change(
     request: wire::UpdateSubscriptionRequest,
-) -> Result<(ProjectId, SubscriptionId, SubscriptionChange)> {
+) -> Result<(ProjectId, SubscriptionId, Change<SubscriptionSpec>)> {
     let mut violations = Violations::new();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "subscription_id", &request.subscription_id);
@@ -78,26 +95,22 @@ pub fn change(
         &subscription.project_id,
         &request.project_id,
     );
-    let mutable = [
-        Mutable::new("name", !subscription.name.is_empty()),
-        Mutable::new("event_types", !subscription.event_types.is_empty()),
-    ];
-    let changes = Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable, FIXED);
-    let change = SubscriptionChange {
-        name: changes.take("name", || name(&mut violations, &subscription.name)),
-        event_types: changes
-            .take("event_types", || event_types(&mut violations, &subscription.event_types)),
-    };
+    let mask = request.update_mask.as_ref();
+    let change = changes(&mut violations, &settable(), &subscription, mask, FIXED);
     fields::checked(violations, project.zip(id).map(|(project, id)| (project, id, change)))
 }
 
-fn name(violations: &mut Violations, text: &str) -> String {
-    violations.check("subscription.name", validate::optional_name(text));
-    text.to_owned()
+fn name(violations: &mut Violations, subscription: &wire::Subscription) -> String {
+    violations.check("subscription.name", validate::optional_name(&subscription.name));
+    subscription.name.clone()
 }
 
-fn event_types(violations: &mut Violations, texts: &[String]) -> Vec<EventTypePattern> {
+fn event_types(
+    violations: &mut Violations,
+    subscription: &wire::Subscription,
+) -> Vec<EventTypePattern> {
     const FIELD: &str = "subscription.event_types";
+    let texts = &subscription.event_types;
     let most = limits::SUBSCRIPTION_EVENT_TYPES;
     if texts.is_empty() || texts.len() > most {
         violations.add(FIELD, format!("must have 1 to {most} entries"));
@@ -135,7 +148,7 @@ mod tests {
     fn patterns_keep_their_order_and_texts() {
         let (_, new, _) = create(&request(&["b.*", "a", "*"])).unwrap();
         assert_eq!(
-            new.event_types.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            new.spec.event_types.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["b.*", "a", "*"]
         );
     }
@@ -158,6 +171,6 @@ mod tests {
             subscription_id: request(&[]).project_id,
             ..Default::default()
         };
-        assert_eq!(fields(change(prefix_of_another_noun).unwrap_err()), ["subscription_id"]);
+        assert_eq!(fields(change(prefix_of_another_noun).err().unwrap()), ["subscription_id"]);
     }
 }

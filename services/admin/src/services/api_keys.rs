@@ -70,12 +70,12 @@ impl Services {
         if !project.is_empty() {
             // The project of a key never changes, so this check needs no transaction.
             let stored = self.store.get_api_key(principal, id).await?;
-            let known = stored.project.map(|project| project.to_string()).unwrap_or_default();
+            let known = stored.fixed.project.map(|project| project.to_string()).unwrap_or_default();
             let mut violations = Violations::new();
             fields::fixed(&mut violations, "api_key.project_id", &project, &known);
             violations.finish()?;
         }
-        let key = self.store.update_api_key(principal, id, change).await?;
+        let key = self.store.update_api_key(principal, id, move |spec| change.apply(spec)).await?;
         self.announce().await;
         Ok(UpdateApiKeyResponse { api_key: Some(convert::to_wire(key)) })
     }

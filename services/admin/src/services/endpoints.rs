@@ -89,7 +89,10 @@ impl Services {
         request: UpdateEndpointRequest,
     ) -> Result<UpdateEndpointResponse> {
         let (project, id, change) = convert::change(request, &self.policy.get())?;
-        let endpoint = self.store.update_endpoint(principal, project, id, change).await?;
+        let endpoint = self
+            .store
+            .update_endpoint(principal, project, id, move |spec| change.apply(spec))
+            .await?;
         self.announce().await;
         Ok(UpdateEndpointResponse { endpoint: Some(convert::to_wire(endpoint)) })
     }

@@ -29,7 +29,7 @@ impl Services {
         request: CreateEventTypeRequest,
     ) -> Result<CreateEventTypeResponse> {
         let (project, new, request_id) = convert::create(&request)?;
-        self.require_schema(principal, new.schema.as_deref()).await?;
+        self.require_schema(principal, new.spec.schema.as_deref()).await?;
         let entry = self.store.create_event_type(principal, project, new, request_id).await?;
         self.announce().await;
         Ok(CreateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
@@ -69,8 +69,11 @@ impl Services {
         request: UpdateEventTypeRequest,
     ) -> Result<UpdateEventTypeResponse> {
         let (project, event_type, change) = convert::change(request)?;
-        self.require_schema(principal, change.schema.as_ref().and_then(Option::as_deref)).await?;
-        let entry = self.store.update_event_type(principal, project, &event_type, change).await?;
+        self.require_schema(principal, change.given().schema.as_deref()).await?;
+        let entry = self
+            .store
+            .update_event_type(principal, project, &event_type, move |spec| change.apply(spec))
+            .await?;
         self.announce().await;
         Ok(UpdateEventTypeResponse { definition: Some(convert::to_wire(entry)) })
     }

@@ -48,8 +48,9 @@ impl Services {
         principal: &Principal,
         request: UpdateOrganizationRequest,
     ) -> Result<UpdateOrganizationResponse> {
-        let (id, name) = convert::change(request)?;
-        let organization = self.store.update_organization(principal, id, name).await?;
+        let (id, change) = convert::change(request)?;
+        let organization =
+            self.store.update_organization(principal, id, move |spec| change.apply(spec)).await?;
         self.announce().await;
         Ok(UpdateOrganizationResponse { organization: Some(convert::to_wire(organization)) })
     }

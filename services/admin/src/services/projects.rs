@@ -63,7 +63,8 @@ impl Services {
         request: UpdateProjectRequest,
     ) -> Result<UpdateProjectResponse> {
         let (id, change) = convert::change(request)?;
-        let project = self.store.update_project(principal, id, change).await?;
+        let project =
+            self.store.update_project(principal, id, move |spec| change.apply(spec)).await?;
         self.announce().await;
         Ok(UpdateProjectResponse { project: Some(convert::to_wire(project)) })
     }

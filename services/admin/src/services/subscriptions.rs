@@ -80,11 +80,14 @@ impl Services {
                 &mut violations,
                 "subscription.endpoint_id",
                 &endpoint,
-                &stored.endpoint.to_string(),
+                &stored.fixed.endpoint.to_string(),
             );
             violations.finish()?;
         }
-        let subscription = self.store.update_subscription(principal, project, id, change).await?;
+        let subscription = self
+            .store
+            .update_subscription(principal, project, id, move |spec| change.apply(spec))
+            .await?;
         self.announce().await;
         Ok(UpdateSubscriptionResponse { subscription: Some(convert::to_wire(subscription)) })
     }

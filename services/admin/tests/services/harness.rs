@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Options};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Recipient,
-    Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, ProjectSpec,
+    Reason, Recipient, Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
@@ -65,7 +65,8 @@ impl World {
     }
 
     pub async fn project(&self, name: &str) -> ProjectId {
-        let new = NewProject { name: name.to_owned(), ..Default::default() };
+        let spec = ProjectSpec { name: name.to_owned(), ..Default::default() };
+        let new = NewProject { id: None, spec };
         self.store.create_project(&self.admin, new, None).await.unwrap().id
     }
 

@@ -45,7 +45,7 @@ pub async fn route(
         let Some(entry) = shared.directory.endpoint(route.endpoint).await? else {
             continue;
         };
-        let paused = entry.endpoint.state != EndpointState::Active;
+        let paused = entry.endpoint.spec.state != EndpointState::Active;
         let birth = Birth {
             id,
             project,

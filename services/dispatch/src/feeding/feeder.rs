@@ -96,7 +96,11 @@ impl Feeder {
         for endpoint in endpoints {
             // Deleted endpoints are for the next pass over all.
             if let Ok(Some(entry)) = self.shared.directory.endpoint(endpoint).await {
-                due.push(Backlog { endpoint, project: entry.endpoint.project, earliest_due: now });
+                due.push(Backlog {
+                    endpoint,
+                    project: entry.endpoint.fixed.project,
+                    earliest_due: now,
+                });
             }
         }
         for page in due.chunks(PAGE as usize) {
@@ -166,7 +170,7 @@ impl Feeder {
             (Ok(true), Ok(None)) => {
                 Gate::Gone(CancelScope::Endpoint(endpoint), DeliveryReason::EndpointDeleted)
             }
-            (Ok(true), Ok(Some(entry))) if entry.endpoint.state == EndpointState::Active => {
+            (Ok(true), Ok(Some(entry))) if entry.endpoint.spec.state == EndpointState::Active => {
                 Gate::Open(self.shared.windows.endpoint(&entry))
             }
             _ => Gate::Closed,

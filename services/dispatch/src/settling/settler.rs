@@ -150,7 +150,7 @@ async fn learn(shared: &Shared, attempts: impl Iterator<Item = &Attempt>) {
     for attempt in attempts.filter(|attempt| shared.windows.cares(attempt)) {
         // Of an endpoint that is gone, or that nobody can tell of now, there is nothing to learn.
         if let Ok(Some(entry)) = shared.directory.endpoint(attempt.endpoint).await {
-            shared.windows.learn(attempt, entry.endpoint.max_in_flight, now);
+            shared.windows.learn(attempt, entry.endpoint.spec.limits.max_in_flight, now);
         }
     }
 }

@@ -11,8 +11,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal,
-    Project, Recipient, Result, RetryPolicy, SigningSecret, Target, principal::Actor,
+    Delivery, DeliveryId, Endpoint, EndpointId, EndpointSpec, Error, PageRequest, Principal,
+    Project, Recipient, Result, RetryPolicy, SigningSecret, SubscriptionSpec, Target,
+    principal::Actor,
 };
 use outrider_proto::internal::{
     AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt,
@@ -77,14 +78,7 @@ impl Bench {
         let store = database.store().await;
         let organization = store.create_organization(Actor::System, "test").await.unwrap();
         let principal = Principal::system(organization.id);
-        let project = store
-            .create_project(
-                &principal,
-                NewProject { name: "test".into(), ..NewProject::default() },
-                None,
-            )
-            .await
-            .unwrap();
+        let project = store.create_project(&principal, NewProject::default(), None).await.unwrap();
         let directory = Directory::new(
             store.clone(),
             DirectoryOptions { poll: Duration::from_millis(20), ..DirectoryOptions::default() },
@@ -110,18 +104,13 @@ impl Bench {
 
     /// An endpoint with a subscription to everything.
     pub async fn endpoint(&self, max_in_flight: u32) -> Endpoint {
-        let endpoint = NewEndpoint {
-            id: None,
+        let mut spec = EndpointSpec {
             target: Target::Http { url: "https://example.com/".into() },
-            description: String::new(),
-            state: EndpointState::Active,
-            timeout: Duration::from_secs(15),
-            max_in_flight,
-            headers: Default::default(),
-            metadata: Default::default(),
-            owner: None,
-            secret: SigningSecret::from_bytes(&[7; 32]).unwrap(),
+            ..EndpointSpec::default()
         };
+        spec.limits.max_in_flight = max_in_flight;
+        let secret = SigningSecret::from_bytes(&[7; 32]).unwrap();
+        let endpoint = NewEndpoint { id: None, spec, secret };
         let endpoint = self
             .store
             .create_endpoint(&self.principal, self.project.id, endpoint, None)
@@ -130,8 +119,7 @@ impl Bench {
         let everything = NewSubscription {
             id: None,
             endpoint: endpoint.id,
-            name: String::new(),
-            event_types: vec!["*".parse().unwrap()],
+            spec: SubscriptionSpec { name: String::new(), event_types: vec!["*".parse().unwrap()] },
         };
         self.store
             .create_subscription(&self.principal, self.project.id, everything, None)

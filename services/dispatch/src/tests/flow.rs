@@ -2,10 +2,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use outrider_model::{DeliveryReason, DeliveryStatus, EndpointState};
+use outrider_model::{DeliveryReason, DeliveryStatus, EndpointSpec, EndpointState};
 use outrider_proto::internal::HoldReason;
 use outrider_queue::Queue;
-use outrider_store::{Claim, EndpointChange};
+use outrider_store::Claim;
 
 use super::{Bench, bench::until};
 use crate::Options;
@@ -227,7 +227,7 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
     bench.publish_when_routed(1).await;
     let job = bench.jobs().await.remove(0);
     let set = async |state| {
-        let change = EndpointChange { state: Some(state), ..EndpointChange::default() };
+        let change = |spec: &mut EndpointSpec| spec.state = state;
         bench
             .store
             .update_endpoint(&bench.principal, bench.project.id, endpoint.id, change)
@@ -235,7 +235,7 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
             .unwrap();
         until("the directory knows the state", async || {
             let entry = bench.dispatch.shared.directory.endpoint(endpoint.id).await.unwrap();
-            entry.filter(|entry| entry.endpoint.state == state)
+            entry.filter(|entry| entry.endpoint.spec.state == state)
         })
         .await;
     };

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use outrider_model::{Event, EventId, Origin, Timestamp};
-use outrider_store::{NewEvent, ProjectChange};
+use outrider_model::{Event, EventId, Origin, ProjectSpec, Timestamp};
+use outrider_store::NewEvent;
 
 use super::{Bench, bench::until};
 use crate::Options;
@@ -15,8 +15,7 @@ async fn sweeping() -> Bench {
     let bench =
         Bench::with(Options { sweep_period: Duration::from_millis(20), ..Options::default() })
             .await;
-    let change =
-        ProjectChange { payload_retention: Some(Some(MINUTE)), ..ProjectChange::default() };
+    let change = |spec: &mut ProjectSpec| spec.payload_retention = Some(MINUTE);
     bench.store.update_project(&bench.principal, bench.project.id, change).await.unwrap();
     bench
 }

@@ -51,7 +51,7 @@ pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
 
     let mut accepted = AcceptEvent {
         project_id: context.project.id.to_string(),
-        organization_id: context.project.organization.to_string(),
+        organization_id: context.project.fixed.organization.to_string(),
         actor: context.principal.actor.to_string(),
         event_type: event.event_type,
         payload: event.payload,

@@ -96,7 +96,7 @@ fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
             was shown then; --force makes \
          another organisation, project and key",
         oldest.id,
-        one_line(&oldest.name),
+        one_line(&oldest.spec.name),
         prost_types::Timestamp { seconds, nanos: 0 },
     );
     Ok(())

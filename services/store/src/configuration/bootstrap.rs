@@ -2,14 +2,16 @@
 //! API.
 
 use outrider_model::{
-    ApiKeyId, Organization, OrganizationId, ProjectId, Result, Scope, Token, principal::Actor,
+    ApiKeyFixed, ApiKeyId, ApiKeySpec, Noun, Organization, OrganizationId, OrganizationSpec,
+    ProjectFixed, ProjectId, ProjectSpec, Result, Scope, Token, principal::Actor,
 };
 
 use super::{
-    api_keys, organizations, projects,
+    api_keys::KeySecret,
+    organizations, resource,
     transaction::{Transaction, random},
 };
-use crate::{NewApiKey, NewProject, Store};
+use crate::Store;
 
 /// The names of what to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,28 +48,29 @@ impl Store {
     pub async fn bootstrap(&self, new: NewInstallation, again: bool) -> Result<Bootstrapped> {
         let id = OrganizationId::new(self.clock().now(), random());
         let transaction = Transaction::begin_in(self, Actor::System, id).await?;
+        let now = transaction.now;
         if let Some(oldest) = organizations::oldest(&transaction.database).await?.filter(|_| !again)
         {
             return Ok(Bootstrapped::Exists(oldest));
         }
-        organizations::insert(&transaction, id, &new.organization).await?;
-        let project = ProjectId::new(transaction.now, random());
-        projects::insert(
-            &transaction,
-            id,
-            project,
-            NewProject { name: new.project, ..NewProject::default() },
-        )
-        .await?;
-        let key = NewApiKey {
-            project: None,
+        let spec = OrganizationSpec { name: new.organization };
+        resource::insert(&transaction, &Noun::new(id, (), spec, now), &()).await?;
+        let project = ProjectId::new(now, random());
+        let spec = ProjectSpec { name: new.project, ..ProjectSpec::default() };
+        let fixed = ProjectFixed { organization: id };
+        resource::insert(&transaction, &Noun::new(project, fixed, spec, now), &()).await?;
+        let key = ApiKeyId::new(now, random());
+        let spec = ApiKeySpec {
             name: "bootstrap".to_owned(),
             scopes: [Scope::Admin].into_iter().collect(),
             expires_at: None,
         };
-        let (key, token) = api_keys::insert(&transaction, id, key).await?;
+        let fixed = ApiKeyFixed { organization: id, project: None };
+        let secret = KeySecret::random();
+        resource::insert(&transaction, &Noun::new(key, fixed, spec, now), &secret).await?;
         transaction.commit().await?;
-        Ok(Bootstrapped::Made(First { organization: id, project, api_key: key.id, token }))
+        let token = secret.token(key);
+        Ok(Bootstrapped::Made(First { organization: id, project, api_key: key, token }))
     }
 
     /// Whether there is an organization. For the bootstrap command only, not on behalf of a caller.

@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use outrider_model::{Endpoint, EndpointId, EndpointState, ProjectId, Result, Target, Timestamp};
+use outrider_model::{
+    DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec, EndpointState, Meta, Noun,
+    ProjectId, Result, Target, Timestamp,
+};
 use sea_orm::ActiveValue::Set;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,6 +35,11 @@ pub(super) fn micros(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// A timeout with the precision with which it is stored.
+pub(super) fn stored_timeout(timeout: Duration) -> Duration {
+    Duration::from_micros(u64::try_from(micros(timeout)).unwrap_or(0))
+}
+
 /// The part that depends on the kind of target.
 pub(super) fn target(target: &Target) -> Value {
     match target {
@@ -49,22 +57,24 @@ struct Values {
 
 impl Values {
     fn of(endpoint: &Endpoint) -> Option<Self> {
-        let Target::Http { url } = &endpoint.target;
+        let EndpointSpec { target: Target::Http { url }, headers, .. } = &endpoint.spec;
         let query = url.split_once('?').map(|(_, query)| query.to_owned());
-        (query.is_some() || !endpoint.headers.is_empty())
-            .then(|| Self { headers: (*endpoint.headers).clone(), query })
+        (query.is_some() || !headers.is_empty())
+            .then(|| Self { headers: (**headers).clone(), query })
     }
 
     /// Puts these values in the place of the endpoint's masks.
     fn fill(self, masked: Endpoint) -> Result<Endpoint> {
-        let Target::Http { url } = masked.target;
+        let Noun { meta, spec } = masked;
+        let Target::Http { url } = spec.target;
         let base = url.split_once('?').map(|(base, _)| base.to_owned());
         let url = match (self.query, base) {
             (Some(query), Some(base)) => format!("{base}?{query}"),
             (None, None) => url,
             _ => return Err(malformed_row(TABLE, "sealed")),
         };
-        Ok(Endpoint { target: Target::Http { url }, headers: self.headers.into(), ..masked })
+        let target = Target::Http { url };
+        Ok(Noun { meta, spec: EndpointSpec { target, headers: self.headers.into(), ..spec } })
     }
 }
 
@@ -80,7 +90,7 @@ pub(super) fn sealed(endpoint: &Endpoint, keys: &MasterKeys) -> Result<endpoint:
 
 /// The same columns without the values.
 pub(super) fn forgotten(endpoint: Endpoint) -> Result<endpoint::ActiveModel> {
-    let kind = if Values::of(&endpoint).is_some() { SEALED } else { endpoint.target.kind() };
+    let kind = if Values::of(&endpoint).is_some() { SEALED } else { endpoint.spec.target.kind() };
     columns(kind, &endpoint.masked())
 }
 
@@ -91,32 +101,32 @@ pub(super) fn is_forgotten(row: &endpoint::Model) -> bool {
 
 /// The same columns in plain text, as versions before `sealed` wrote them.
 pub(super) fn plain(endpoint: &Endpoint) -> Result<endpoint::ActiveModel> {
-    columns(endpoint.target.kind(), endpoint)
+    columns(endpoint.spec.target.kind(), endpoint)
 }
 
 fn columns(kind: &str, endpoint: &Endpoint) -> Result<endpoint::ActiveModel> {
     Ok(endpoint::ActiveModel {
         target_kind: Set(kind.to_owned()),
-        target: Set(target(&endpoint.target).to_string()),
-        headers: Set(to_json(&*endpoint.headers)?),
+        target: Set(target(&endpoint.spec.target).to_string()),
+        headers: Set(to_json(&*endpoint.spec.headers)?),
         sealed: Set(None),
         ..Default::default()
     })
 }
 
 pub(super) fn to_row(endpoint: &Endpoint, keys: &MasterKeys) -> Result<endpoint::ActiveModel> {
+    let Noun { meta, spec } = endpoint;
     Ok(endpoint::ActiveModel {
-        id: Set(endpoint.id.0),
-        project_id: Set(endpoint.project.0),
-        description: Set(endpoint.description.clone()),
-        state: Set(endpoint.state as i16),
-        timeout_micros: Set(micros(endpoint.timeout)),
-        max_in_flight: Set(i32::try_from(endpoint.max_in_flight).unwrap_or(i32::MAX)),
-        metadata: Set(to_json(&endpoint.metadata)?),
-        owner: Set(endpoint.owner.clone()),
-        created_at: Set(endpoint.created_at.0),
-        updated_at: Set(endpoint.updated_at.0),
-        deleted_at: Set(None),
+        id: Set(meta.id.0),
+        project_id: Set(meta.fixed.project.0),
+        description: Set(spec.description.clone()),
+        state: Set(spec.state as i16),
+        timeout_micros: Set(micros(spec.limits.timeout)),
+        max_in_flight: Set(i32::try_from(spec.limits.max_in_flight).unwrap_or(i32::MAX)),
+        metadata: Set(to_json(&spec.metadata)?),
+        owner: Set(spec.owner.clone()),
+        created_at: Set(meta.created_at.0),
+        updated_at: Set(meta.updated_at.0),
         ..sealed(endpoint, keys)?
     })
 }
@@ -148,23 +158,29 @@ fn stored(row: endpoint::Model) -> Result<Endpoint> {
         }
         _ => return Err(malformed_row(TABLE, "target_kind")),
     };
-    Ok(Endpoint {
+    let meta = Meta {
         id: EndpointId(row.id),
-        project: ProjectId(row.project_id),
-        target,
-        description: row.description,
-        state: EndpointState::from_number(row.state)
-            .ok_or_else(|| malformed_row(TABLE, "state"))?,
+        fixed: EndpointFixed { project: ProjectId(row.project_id) },
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    };
+    let limits = DeliveryLimits {
         timeout: Duration::from_micros(
             u64::try_from(row.timeout_micros)
                 .map_err(|_| malformed_row(TABLE, "timeout_micros"))?,
         ),
         max_in_flight: u32::try_from(row.max_in_flight)
             .map_err(|_| malformed_row(TABLE, "max_in_flight"))?,
+    };
+    let spec = EndpointSpec {
+        target,
+        description: row.description,
+        state: EndpointState::from_number(row.state)
+            .ok_or_else(|| malformed_row(TABLE, "state"))?,
+        limits,
         headers: parse_json::<BTreeMap<_, _>>(TABLE, "headers", &row.headers)?.into(),
         metadata: parse_json(TABLE, "metadata", &row.metadata)?,
         owner: row.owner,
-        created_at: Timestamp(row.created_at),
-        updated_at: Timestamp(row.updated_at),
-    })
+    };
+    Ok(Noun { meta, spec })
 }

@@ -20,7 +20,7 @@ pub(super) struct StoredSecret {
 
 /// Writes the first secret of an endpoint.
 pub(super) async fn insert(
-    transaction: &Transaction,
+    transaction: &Transaction<'_>,
     keys: &MasterKeys,
     project: ProjectId,
     endpoint: EndpointId,

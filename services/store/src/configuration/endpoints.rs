@@ -1,33 +1,33 @@
 //! Endpoints of a project. A principal that is bound to an owner sees only those of that owner.
 //! Deleted endpoints count as not existing.
 
-use std::{collections::BTreeMap, time::Duration};
-
 use outrider_model::{
-    Endpoint, EndpointId, EndpointState, Error, Headers, Page, PageRequest, Principal, ProjectId,
-    Reason, Result, Scope, SigningSecret, Target, Timestamp,
+    Endpoint, EndpointFixed, EndpointId, EndpointSpec, EndpointState, Error, Page, PageRequest,
+    Principal, ProjectId, Reason, Result, Scope, SigningSecret, SubscriptionSpec,
 };
 use sea_orm::{
-    ActiveValue::{Set, Unchanged},
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, Select,
 };
 use serde_json::{Value, json};
 
 use super::{
     endpoint_rows as rows, endpoint_secrets,
-    entity::endpoint,
-    lists, projects,
-    requests::Request,
-    subscription_rows,
-    transaction::{Transaction, random},
+    entity::{
+        endpoint::{ActiveModel, Column, Entity, Model},
+        subscription,
+    },
+    projects,
+    resource::{
+        self, New, Resource, Values, by_id, insert_row, remove, row_of_anybody, update_row,
+    },
+    transaction::Transaction,
 };
 use crate::{
     ChangeKind, Store,
     cipher::MasterKeys,
-    connection::error::{exists, taken, unavailable},
+    connection::error::{taken, unavailable},
 };
-
-const WHAT: &str = "endpoint";
 
 /// The scope that reveals signing secrets, and so all values that are used as secrets.
 const SHOWS_SECRETS: Scope = Scope::EndpointsWrite;
@@ -37,31 +37,10 @@ const SHOWS_SECRETS: Scope = Scope::EndpointsWrite;
 pub struct NewEndpoint {
     /// Generated if absent.
     pub id: Option<EndpointId>,
-    pub target: Target,
-    pub description: String,
-    pub state: EndpointState,
-    pub timeout: Duration,
-    pub max_in_flight: u32,
-    pub headers: Headers,
-    pub metadata: BTreeMap<String, String>,
-    pub owner: Option<String>,
+    pub spec: EndpointSpec,
     /// Stored encrypted. Two requests with the same request id are compared without it, because a
     /// secret that is not given is generated for each.
     pub secret: SigningSecret,
-}
-
-/// A change of an endpoint. Absent fields stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EndpointChange {
-    pub target: Option<Target>,
-    pub description: Option<String>,
-    pub state: Option<EndpointState>,
-    pub timeout: Option<Duration>,
-    pub max_in_flight: Option<u32>,
-    pub headers: Option<Headers>,
-    pub metadata: Option<BTreeMap<String, String>>,
-    /// `Some(None)` removes it.
-    pub owner: Option<Option<String>>,
 }
 
 impl Store {
@@ -73,31 +52,17 @@ impl Store {
         &self,
         principal: &Principal,
         project: ProjectId,
-        mut new: NewEndpoint,
+        new: NewEndpoint,
         request_id: Option<&str>,
     ) -> Result<Endpoint> {
-        new.owner = new.owner.or_else(|| principal.owner.clone());
-        let request = Request::new(project.0, request_id, "create_endpoint", &content(&new));
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        require_own(principal, new.owner.as_deref())?;
-        if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
-            let row =
-                find_row(&transaction.database, principal, project, EndpointId(first)).await?;
-            return rows::from_row(row, self.master_keys());
-        }
-        let id = new.id.unwrap_or_else(|| EndpointId::new(transaction.now, random()));
-        require_free(&transaction.database, principal, id).await?;
-        let (endpoint, secret) = build(new, id, project, transaction.now);
-        let insert = endpoint::Entity::insert(rows::to_row(&endpoint, self.master_keys())?);
-        insert.exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-        endpoint_secrets::insert(&transaction, self.master_keys(), project, id, &secret).await?;
-        transaction
-            .record(ChangeKind::Endpoint, Some(project), id.0, None, Some(describe(&endpoint)))
-            .await?;
-        Request::remember(request.as_ref(), &transaction, id.0).await?;
-        transaction.commit().await?;
-        Ok(endpoint)
+        let NewEndpoint { id, mut spec, secret } = new;
+        spec.owner = spec.owner.or_else(|| principal.owner.clone());
+        let content = content(id, &spec);
+        spec.limits.timeout = rows::stored_timeout(spec.limits.timeout);
+        let new = New { id, fixed: EndpointFixed { project }, spec, secret };
+        resource::create(self, principal, project, new, &content, request_id)
+            .await
+            .map(|created| created.noun)
     }
 
     /// An endpoint. Masked unless the principal may see signing secrets. Errors: `NOT_FOUND`.
@@ -107,13 +72,12 @@ impl Store {
         project: ProjectId,
         id: EndpointId,
     ) -> Result<Endpoint> {
-        let database = self.reach(principal, project).await?;
-        let row = find_row(&database, principal, project, id).await?;
-        if principal.scopes.permits(SHOWS_SECRETS) {
-            rows::from_row(row, self.master_keys())
+        let values = if principal.scopes.permits(SHOWS_SECRETS) {
+            Values::Opened(self.master_keys())
         } else {
-            rows::masked(row)
-        }
+            Values::Masked
+        };
+        resource::get(self, principal, project, by_id::<EndpointSpec>(id), values).await
     }
 
     /// The endpoints of a project, or of the given owner in it. Masked. Errors: `NOT_FOUND` for the
@@ -125,40 +89,20 @@ impl Store {
         owner: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Endpoint>> {
-        let database = self.reach(principal, project).await?;
-        let wanted =
-            Condition::all().add_option(owner.map(|owner| endpoint::Column::Owner.eq(owner)));
-        let select = within_reach(principal, project).filter(wanted);
-        let rows = lists::page(&database, select, endpoint::Column::Id, page, |row| row.id).await?;
-        lists::convert(rows, rows::masked)
+        let wanted = Condition::all().add_option(owner.map(|owner| Column::Owner.eq(owner)));
+        resource::list(self, principal, project, wanted, page).await
     }
 
-    /// Changes the given fields. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for another owner than the
+    /// Changes the spec. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for another owner than the
     /// principal is bound to.
     pub async fn update_endpoint(
         &self,
         principal: &Principal,
         project: ProjectId,
         id: EndpointId,
-        change: EndpointChange,
+        change: impl FnOnce(&mut EndpointSpec) + Send,
     ) -> Result<Endpoint> {
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        let row = find_row(&transaction.database, principal, project, id).await?;
-        let before = rows::from_row(row, self.master_keys())?;
-        let mut after = changed(before.clone(), change);
-        require_own(principal, after.owner.as_deref())?;
-        if after == before {
-            return Ok(before);
-        }
-        after.updated_at = transaction.now;
-        let mut row = rows::to_row(&after, self.master_keys())?;
-        row.id = Unchanged(id.0);
-        endpoint::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        let (old, new) = (describe(&before), describe(&after));
-        transaction.record(ChangeKind::Endpoint, Some(project), id.0, Some(old), Some(new)).await?;
-        transaction.commit().await?;
-        Ok(after)
+        resource::update(self, principal, project, by_id::<EndpointSpec>(id), change).await
     }
 
     /// Deletes an endpoint, its values and its subscriptions. Errors: `NOT_FOUND`.
@@ -168,21 +112,8 @@ impl Store {
         project: ProjectId,
         id: EndpointId,
     ) -> Result<()> {
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        let before = find(&transaction.database, principal, project, id).await?;
-        subscription_rows::delete_of_endpoint(&transaction, project, id).await?;
-        let deleted_at = Set(Some(transaction.now.0));
-        let row = endpoint::ActiveModel {
-            id: Unchanged(id.0),
-            deleted_at,
-            ..rows::forgotten(before.clone())?
-        };
-        endpoint::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction
-            .record(ChangeKind::Endpoint, Some(project), id.0, Some(describe(&before)), None)
-            .await?;
-        transaction.commit().await
+        let which = by_id::<EndpointSpec>(id);
+        resource::delete::<EndpointSpec>(self, principal, project, which).await
     }
 
     /// The newest of the secrets that sign an endpoint's webhooks. Errors: `NOT_FOUND`.
@@ -208,50 +139,139 @@ impl Store {
     }
 }
 
-fn build(
-    new: NewEndpoint,
-    id: EndpointId,
-    project: ProjectId,
-    now: Timestamp,
-) -> (Endpoint, SigningSecret) {
-    let endpoint = Endpoint {
-        id,
-        project,
-        target: new.target,
-        description: new.description,
-        state: new.state,
-        // With the precision with which it is stored.
-        timeout: Duration::from_micros(u64::try_from(rows::micros(new.timeout)).unwrap_or(0)),
-        max_in_flight: new.max_in_flight,
-        headers: new.headers,
-        metadata: new.metadata,
-        owner: new.owner,
-        created_at: now,
-        updated_at: now,
-    };
-    (endpoint, new.secret)
+impl Resource for EndpointSpec {
+    const WHAT: &'static str = "endpoint";
+    const KIND: ChangeKind = ChangeKind::Endpoint;
+    type Entity = Entity;
+    const ID: Column = Column::Id;
+    type Parent = ProjectId;
+    type Secret = SigningSecret;
+
+    fn from_row(row: Model, values: Values<'_>) -> Result<Endpoint> {
+        match values {
+            Values::Opened(keys) => rows::from_row(row, keys),
+            Values::Masked => rows::masked(row),
+        }
+    }
+
+    fn to_row(endpoint: &Endpoint, keys: &MasterKeys) -> Result<ActiveModel> {
+        rows::to_row(endpoint, keys)
+    }
+
+    fn within_reach(principal: &Principal, project: ProjectId) -> Select<Entity> {
+        let own = principal.owner.as_deref().map(|owner| Column::Owner.eq(owner));
+        Entity::find()
+            .filter(Column::ProjectId.eq(project.0))
+            .filter(Column::DeletedAt.is_null())
+            .filter(Condition::all().add_option(own))
+    }
+
+    /// Endpoints of other owners are beyond the scope of a key that is bound to an owner.
+    fn permit(principal: &Principal, after: Option<&Endpoint>) -> Result<()> {
+        match (&principal.owner, after) {
+            (Some(own), Some(endpoint)) if endpoint.spec.owner.as_ref() != Some(own) => {
+                Err(Error::new(
+                    Reason::BeyondOwnScope,
+                    "the API key is bound to another owner of endpoints",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Callers that reach the endpoint that has or had this id learn that it exists. Others learn
+    /// nothing about it.
+    async fn admit(
+        transaction: &Transaction<'_>,
+        principal: &Principal,
+        endpoint: &Endpoint,
+    ) -> Result<()> {
+        let database = &transaction.database;
+        let Some(row) = row_of_anybody::<Self>(database, endpoint.id).await? else {
+            return Ok(());
+        };
+        let is_own = principal.owner.is_none() || principal.owner == row.owner;
+        match projects::find(database, principal, ProjectId(row.project_id)).await {
+            Ok(_) => Err(taken(Self::WHAT, is_own)),
+            Err(error) if error.reason == Reason::NotFound => Err(taken(Self::WHAT, false)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn insert(
+        transaction: &Transaction<'_>,
+        endpoint: &Endpoint,
+        secret: &SigningSecret,
+    ) -> Result<()> {
+        let (keys, project) = (transaction.store.master_keys(), endpoint.fixed.project);
+        insert_row::<Self>(transaction, Self::to_row(endpoint, keys)?).await?;
+        endpoint_secrets::insert(transaction, keys, project, endpoint.id, secret).await
+    }
+
+    /// Its values are removed with it.
+    async fn remove(transaction: &Transaction<'_>, endpoint: &Endpoint) -> Result<()> {
+        remove_subscriptions(transaction, endpoint).await?;
+        let row = ActiveModel {
+            id: Set(endpoint.id.0),
+            deleted_at: Set(Some(transaction.now.0)),
+            ..rows::forgotten(endpoint.clone())?
+        };
+        update_row::<Self>(transaction, row).await
+    }
+
+    fn project(endpoint: &Endpoint) -> Option<ProjectId> {
+        Some(endpoint.fixed.project)
+    }
+
+    /// Without values that may be credentials, which are those of headers and the query of the URL.
+    fn describe(endpoint: &Endpoint) -> Value {
+        let spec = &endpoint.spec;
+        json!({
+            "endpoint_id": endpoint.id.to_string(),
+            "target_kind": spec.target.kind(),
+            "target": rows::target(&spec.target.clone().masked()),
+            "description": spec.description,
+            "state": match spec.state {
+                EndpointState::Active => "active",
+                EndpointState::Paused => "paused",
+            },
+            "timeout_micros": rows::micros(spec.limits.timeout),
+            "max_in_flight": spec.limits.max_in_flight,
+            "header_names": spec.headers.keys().collect::<Vec<_>>(),
+            "metadata": spec.metadata,
+            "owner_id": spec.owner,
+        })
+    }
 }
 
-fn changed(mut endpoint: Endpoint, change: EndpointChange) -> Endpoint {
-    let EndpointChange {
-        target,
-        description,
-        state,
-        timeout,
-        max_in_flight,
-        headers,
-        metadata,
-        owner,
-    } = change;
-    endpoint.target = target.unwrap_or(endpoint.target);
-    endpoint.description = description.unwrap_or(endpoint.description);
-    endpoint.state = state.unwrap_or(endpoint.state);
-    endpoint.timeout = timeout.unwrap_or(endpoint.timeout);
-    endpoint.max_in_flight = max_in_flight.unwrap_or(endpoint.max_in_flight);
-    endpoint.headers = headers.unwrap_or(endpoint.headers);
-    endpoint.metadata = metadata.unwrap_or(endpoint.metadata);
-    endpoint.owner = owner.unwrap_or(endpoint.owner);
-    endpoint
+/// What distinguishes one request to create an endpoint from another.
+fn content(id: Option<EndpointId>, spec: &EndpointSpec) -> Value {
+    json!({
+        "id": id.map(|id| id.to_string()),
+        "target_kind": spec.target.kind(),
+        "target": rows::target(&spec.target),
+        "description": spec.description,
+        "state": spec.state as i16,
+        "timeout": spec.limits.timeout.as_nanos().to_string(),
+        "max_in_flight": spec.limits.max_in_flight,
+        "headers": *spec.headers,
+        "metadata": spec.metadata,
+        "owner": spec.owner,
+    })
+}
+
+async fn remove_subscriptions(transaction: &Transaction<'_>, endpoint: &Endpoint) -> Result<()> {
+    let rows = subscription::Entity::find()
+        .filter(subscription::Column::ProjectId.eq(endpoint.fixed.project.0))
+        .filter(subscription::Column::EndpointId.eq(endpoint.id.0))
+        .order_by_asc(subscription::Column::Id)
+        .all(&transaction.database)
+        .await
+        .map_err(unavailable)?;
+    for row in rows {
+        remove(transaction, &SubscriptionSpec::from_row(row, Values::Masked)?).await?;
+    }
+    Ok(())
 }
 
 /// The endpoint, masked, if it exists in the project and the principal reaches it. The caller has
@@ -262,21 +282,8 @@ pub(crate) async fn find(
     project: ProjectId,
     id: EndpointId,
 ) -> Result<Endpoint> {
-    rows::masked(find_row(database, principal, project, id).await?)
-}
-
-async fn find_row(
-    database: &impl ConnectionTrait,
-    principal: &Principal,
-    project: ProjectId,
-    id: EndpointId,
-) -> Result<endpoint::Model> {
-    let row = within_reach(principal, project)
-        .filter(endpoint::Column::Id.eq(id.0))
-        .one(database)
-        .await
-        .map_err(unavailable)?;
-    row.ok_or_else(|| Error::not_found(WHAT))
+    let which = by_id::<EndpointSpec>(id);
+    resource::find(database, principal, project, which, Values::Masked).await
 }
 
 /// The endpoint with its values, for any caller. None if it does not exist or was deleted. The
@@ -287,7 +294,7 @@ pub(super) async fn load(
     keys: &MasterKeys,
     id: EndpointId,
 ) -> Result<Option<(Endpoint, bool)>> {
-    let existing = endpoint::Entity::find_by_id(id.0).filter(endpoint::Column::DeletedAt.is_null());
+    let existing = Entity::find_by_id(id.0).filter(Column::DeletedAt.is_null());
     let Some(row) = existing.one(database).await.map_err(unavailable)? else { return Ok(None) };
     if rows::is_forgotten(&row)
         && projects::load(database, ProjectId(row.project_id)).await?.is_none()
@@ -299,81 +306,4 @@ pub(super) async fn load(
         Err(error) if error.reason == Reason::Internal => Ok(Some((rows::masked(row)?, false))),
         Err(error) => Err(error),
     }
-}
-
-/// Refuses an id that an endpoint has or had. Callers that reach that endpoint learn that it
-/// exists; others learn nothing about it. Configuration changes are serialized, so a free id stays
-/// free until the transaction ends.
-async fn require_free(
-    database: &impl ConnectionTrait,
-    principal: &Principal,
-    id: EndpointId,
-) -> Result<()> {
-    let Some(row) = endpoint::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)?
-    else {
-        return Ok(());
-    };
-    let is_own = principal.owner.is_none() || principal.owner == row.owner;
-    match projects::find(database, principal, ProjectId(row.project_id)).await {
-        Ok(_) => Err(taken(WHAT, is_own)),
-        Err(error) if error.reason == Reason::NotFound => Err(taken(WHAT, false)),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) fn within_reach(principal: &Principal, project: ProjectId) -> Select<endpoint::Entity> {
-    endpoint::Entity::find()
-        .filter(endpoint::Column::ProjectId.eq(project.0))
-        .filter(endpoint::Column::DeletedAt.is_null())
-        .filter(
-            Condition::all().add_option(
-                principal.owner.as_deref().map(|owner| endpoint::Column::Owner.eq(owner)),
-            ),
-        )
-}
-
-fn require_own(principal: &Principal, owner: Option<&str>) -> Result<()> {
-    match principal.owner.as_deref() {
-        Some(own) if Some(own) != owner => Err(Error::new(
-            Reason::BeyondOwnScope,
-            "the API key is bound to another owner of endpoints",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// What distinguishes one request from another.
-fn content(new: &NewEndpoint) -> Value {
-    json!({
-        "id": new.id.map(|id| id.to_string()),
-        "target_kind": new.target.kind(),
-        "target": rows::target(&new.target),
-        "description": new.description,
-        "state": new.state as i16,
-        "timeout": new.timeout.as_nanos().to_string(),
-        "max_in_flight": new.max_in_flight,
-        "headers": *new.headers,
-        "metadata": new.metadata,
-        "owner": new.owner,
-    })
-}
-
-/// For the change feed: without values that may be credentials, which are those of headers and the
-/// query of the URL.
-fn describe(endpoint: &Endpoint) -> Value {
-    json!({
-        "endpoint_id": endpoint.id.to_string(),
-        "target_kind": endpoint.target.kind(),
-        "target": rows::target(&endpoint.target.clone().masked()),
-        "description": endpoint.description,
-        "state": match endpoint.state {
-            EndpointState::Active => "active",
-            EndpointState::Paused => "paused",
-        },
-        "timeout_micros": rows::micros(endpoint.timeout),
-        "max_in_flight": endpoint.max_in_flight,
-        "header_names": endpoint.headers.keys().collect::<Vec<_>>(),
-        "metadata": endpoint.metadata,
-        "owner_id": endpoint.owner,
-    })
 }

@@ -5,49 +5,37 @@
 use std::collections::HashMap;
 
 use outrider_model::{
-    Error, EventType, EventTypeDefinition, EventTypeId, Page, PageRequest, Principal, ProjectId,
-    Reason, Result, Timestamp, limits,
+    Error, EventType, EventTypeDefinition, EventTypeFixed, EventTypeId, EventTypeSpec, Meta, Noun,
+    Page, PageRequest, Principal, ProjectId, Reason, Result, Timestamp, limits,
 };
 use ring::digest::{SHA256, digest};
 use sea_orm::{
-    ActiveValue::{Set, Unchanged},
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Select,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait,
+    QueryFilter, QuerySelect, Select, sea_query::Expr,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    entity::event_type::{self, Column, Entity},
-    lists, projects,
-    requests::Request,
-    transaction::{Transaction, random},
+    entity::event_type::{ActiveModel, Column, Entity, Model},
+    projects,
+    resource::{self, New, Resource, Values},
+    transaction::Transaction,
 };
 use crate::{
     ChangeKind, Store,
-    connection::error::{exists, malformed_row, unavailable},
+    cipher::MasterKeys,
+    connection::error::{malformed_row, unavailable},
 };
 
-const WHAT: &str = "event type";
 const TABLE: &str = "event_types";
 
 /// An event type to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEventType {
     pub event_type: EventType,
-    pub description: String,
-    /// The caller has checked that it compiles.
-    pub schema: Option<String>,
-    pub deprecated: bool,
-}
-
-/// A change of an event type. Absent fields stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EventTypeChange {
-    pub description: Option<String>,
-    /// `Some(None)` removes it.
-    pub schema: Option<Option<String>>,
-    pub deprecated: Option<bool>,
+    /// The caller has checked that the schema compiles.
+    pub spec: EventTypeSpec,
 }
 
 /// What publishing needs to know about a project's event types. Schemas are loaded separately
@@ -84,56 +72,16 @@ impl Store {
         new: NewEventType,
         request_id: Option<&str>,
     ) -> Result<EventTypeDefinition> {
+        let NewEventType { event_type, spec } = new;
         let content = json!({
-            "event_type": new.event_type.as_str(), "description": new.description,
-            "schema": new.schema, "deprecated": new.deprecated,
+            "event_type": event_type.as_str(), "description": spec.description,
+            "schema": spec.schema, "deprecated": spec.deprecated,
         });
-        let request = Request::new(project.0, request_id, "create_event_type", &content);
-        let transaction = Transaction::begin(self, principal).await?;
-        let database = &transaction.database;
-        projects::find(database, principal, project).await?;
-        projects::require_no_owner(principal)?;
-        if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
-            return one(database, of_project(project).filter(Column::Id.eq(first))).await;
-        }
-        if named(project, &new.event_type).one(database).await.map_err(unavailable)?.is_some() {
-            return Err(Error::new(
-                Reason::AlreadyExists,
-                "the event type is already in the catalog",
-            ));
-        }
-        if of_project(project).count(database).await.map_err(unavailable)?
-            >= u64::from(limits::EVENT_TYPES)
-        {
-            let message = format!(
-                "the catalog is full: at most {} event types are allowed",
-                limits::EVENT_TYPES
-            );
-            return Err(Error::new(Reason::FailedPrecondition, message));
-        }
-        let now = transaction.now;
-        let NewEventType { event_type, description, schema, deprecated } = new;
-        let id = EventTypeId::new(now, random());
-        let entry = EventTypeDefinition {
-            id,
-            project,
-            event_type,
-            description,
-            schema,
-            deprecated,
-            created_at: now,
-            updated_at: now,
-        };
-        Entity::insert(to_row(&entry))
-            .exec_without_returning(database)
+        let fixed = EventTypeFixed { project, event_type };
+        let new = New { id: None, fixed, spec, secret: () };
+        resource::create(self, principal, project, new, &content, request_id)
             .await
-            .map_err(exists(WHAT))?;
-        transaction
-            .record(ChangeKind::EventType, Some(project), id.0, None, Some(describe(&entry)))
-            .await?;
-        Request::remember(request.as_ref(), &transaction, id.0).await?;
-        transaction.commit().await?;
-        Ok(entry)
+            .map(|created| created.noun)
     }
 
     /// An event type. Errors: `NOT_FOUND`.
@@ -143,8 +91,7 @@ impl Store {
         project: ProjectId,
         event_type: &EventType,
     ) -> Result<EventTypeDefinition> {
-        let database = self.reach(principal, project).await?;
-        one(&database, named(project, event_type)).await
+        resource::get(self, principal, project, named(event_type), Values::Masked).await
     }
 
     /// The event types of a project, without their schemas. Errors: `NOT_FOUND` for the project.
@@ -154,44 +101,19 @@ impl Store {
         project: ProjectId,
         page: PageRequest,
     ) -> Result<Page<EventTypeDefinition>> {
-        let database = self.reach(principal, project).await?;
-        let small = of_project(project)
-            .select_only()
-            .columns([Column::Id, Column::ProjectId, Column::EventType, Column::Description])
-            .column_as(Expr::cust("NULL"), "schema")
-            .columns([Column::Deprecated, Column::CreatedAt, Column::UpdatedAt]);
-        let rows = lists::page(&database, small, Column::Id, page, |row| row.id).await?;
-        lists::convert(rows, from_row)
+        resource::list(self, principal, project, Condition::all(), page).await
     }
 
-    /// Changes the given fields. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to
-    /// an owner.
+    /// Changes the spec. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an
+    /// owner.
     pub async fn update_event_type(
         &self,
         principal: &Principal,
         project: ProjectId,
         event_type: &EventType,
-        change: EventTypeChange,
+        change: impl FnOnce(&mut EventTypeSpec) + Send,
     ) -> Result<EventTypeDefinition> {
-        let (transaction, before) = self.begin_change(principal, project, event_type).await?;
-        let mut after = before.clone();
-        after.description = change.description.unwrap_or(after.description);
-        after.schema = change.schema.unwrap_or(after.schema);
-        after.deprecated = change.deprecated.unwrap_or(after.deprecated);
-        if after == before {
-            return Ok(before);
-        }
-        // Two versions never have the same time, however fast they follow each other.
-        after.updated_at = transaction.now.max(Timestamp(before.updated_at.0 + 1));
-        let mut row = to_row(&after);
-        row.id = Unchanged(after.id.0);
-        Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        let (old, new) = (describe(&before), describe(&after));
-        transaction
-            .record(ChangeKind::EventType, Some(project), after.id.0, Some(old), Some(new))
-            .await?;
-        transaction.commit().await?;
-        Ok(after)
+        resource::update(self, principal, project, named(event_type), change).await
     }
 
     /// Removes a type from the catalog. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is
@@ -202,31 +124,109 @@ impl Store {
         project: ProjectId,
         event_type: &EventType,
     ) -> Result<()> {
-        let (transaction, before) = self.begin_change(principal, project, event_type).await?;
-        Entity::delete_by_id(before.id.0).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction
-            .record(
-                ChangeKind::EventType,
-                Some(project),
-                before.id.0,
-                Some(describe(&before)),
-                None,
-            )
-            .await?;
-        transaction.commit().await
+        resource::delete::<EventTypeSpec>(self, principal, project, named(event_type)).await
+    }
+}
+
+impl Resource for EventTypeSpec {
+    const WHAT: &'static str = "event type";
+    const KIND: ChangeKind = ChangeKind::EventType;
+    type Entity = Entity;
+    const ID: Column = Column::Id;
+    type Parent = ProjectId;
+    type Secret = ();
+
+    fn from_row(row: Model, _: Values<'_>) -> Result<EventTypeDefinition> {
+        let event_type = row.event_type.parse().map_err(|_| malformed_row(TABLE, "event_type"))?;
+        let meta = Meta {
+            id: EventTypeId(row.id),
+            fixed: EventTypeFixed { project: ProjectId(row.project_id), event_type },
+            created_at: Timestamp(row.created_at),
+            updated_at: Timestamp(row.updated_at),
+        };
+        let spec = Self {
+            description: row.description,
+            schema: row.schema,
+            deprecated: row.deprecated != 0,
+        };
+        Ok(Noun { meta, spec })
     }
 
-    async fn begin_change(
-        &self,
-        principal: &Principal,
-        project: ProjectId,
-        event_type: &EventType,
-    ) -> Result<(Transaction, EventTypeDefinition)> {
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        projects::require_no_owner(principal)?;
-        let before = one(&transaction.database, named(project, event_type)).await?;
-        Ok((transaction, before))
+    fn to_row(entry: &EventTypeDefinition, _: &MasterKeys) -> Result<ActiveModel> {
+        Ok(ActiveModel {
+            id: Set(entry.id.0),
+            project_id: Set(entry.fixed.project.0),
+            event_type: Set(entry.fixed.event_type.to_string()),
+            description: Set(entry.spec.description.clone()),
+            schema: Set(entry.spec.schema.clone()),
+            deprecated: Set(entry.spec.deprecated.into()),
+            created_at: Set(entry.created_at.0),
+            updated_at: Set(entry.updated_at.0),
+        })
+    }
+
+    /// Without schemas.
+    fn listed(all: Select<Entity>) -> Select<Entity> {
+        all.select_only()
+            .columns([Column::Id, Column::ProjectId, Column::EventType, Column::Description])
+            .column_as(Expr::cust("NULL"), "schema")
+            .columns([Column::Deprecated, Column::CreatedAt, Column::UpdatedAt])
+    }
+
+    fn within_reach(_: &Principal, project: ProjectId) -> Select<Entity> {
+        of_project(project)
+    }
+
+    fn permit(principal: &Principal, _: Option<&EventTypeDefinition>) -> Result<()> {
+        projects::require_no_owner(principal)
+    }
+
+    async fn admit(
+        transaction: &Transaction<'_>,
+        _: &Principal,
+        entry: &EventTypeDefinition,
+    ) -> Result<()> {
+        let database = &transaction.database;
+        let EventTypeFixed { project, event_type } = &entry.fixed;
+        let of_project = || of_project(*project);
+        let same_name = of_project().filter(named(event_type)).one(database);
+        if same_name.await.map_err(unavailable)?.is_some() {
+            return Err(Error::new(
+                Reason::AlreadyExists,
+                "the event type is already in the catalog",
+            ));
+        }
+        if of_project().count(database).await.map_err(unavailable)?
+            >= u64::from(limits::EVENT_TYPES)
+        {
+            let message = format!(
+                "the catalog is full: at most {} event types are allowed",
+                limits::EVENT_TYPES
+            );
+            return Err(Error::new(Reason::FailedPrecondition, message));
+        }
+        Ok(())
+    }
+
+    fn project(entry: &EventTypeDefinition) -> Option<ProjectId> {
+        Some(entry.fixed.project)
+    }
+
+    /// With a digest of the schema instead of its text.
+    fn describe(entry: &EventTypeDefinition) -> Value {
+        let hex = |text: &String| {
+            digest(&SHA256, text.as_bytes())
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        json!({
+            "event_type": entry.fixed.event_type.as_str(),
+            "description": entry.spec.description,
+            "schema_sha256": entry.spec.schema.as_ref().map(hex),
+            "deprecated": entry.spec.deprecated,
+        })
     }
 }
 
@@ -261,56 +261,6 @@ fn of_project(project: ProjectId) -> Select<Entity> {
     Entity::find().filter(Column::ProjectId.eq(project.0))
 }
 
-fn named(project: ProjectId, event_type: &EventType) -> Select<Entity> {
-    of_project(project).filter(Column::EventType.eq(event_type.as_str()))
-}
-
-async fn one(
-    database: &impl ConnectionTrait,
-    select: Select<Entity>,
-) -> Result<EventTypeDefinition> {
-    let row = select.one(database).await.map_err(unavailable)?;
-    from_row(row.ok_or_else(|| Error::not_found(WHAT))?)
-}
-
-fn to_row(entry: &EventTypeDefinition) -> event_type::ActiveModel {
-    event_type::ActiveModel {
-        id: Set(entry.id.0),
-        project_id: Set(entry.project.0),
-        event_type: Set(entry.event_type.to_string()),
-        description: Set(entry.description.clone()),
-        schema: Set(entry.schema.clone()),
-        deprecated: Set(entry.deprecated.into()),
-        created_at: Set(entry.created_at.0),
-        updated_at: Set(entry.updated_at.0),
-    }
-}
-
-fn from_row(row: event_type::Model) -> Result<EventTypeDefinition> {
-    Ok(EventTypeDefinition {
-        id: EventTypeId(row.id),
-        project: ProjectId(row.project_id),
-        event_type: row.event_type.parse().map_err(|_| malformed_row(TABLE, "event_type"))?,
-        description: row.description,
-        schema: row.schema,
-        deprecated: row.deprecated != 0,
-        created_at: Timestamp(row.created_at),
-        updated_at: Timestamp(row.updated_at),
-    })
-}
-
-fn describe(entry: &EventTypeDefinition) -> Value {
-    let hex = |text: &String| {
-        digest(&SHA256, text.as_bytes())
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    json!({
-        "event_type": entry.event_type.as_str(),
-        "description": entry.description,
-        "schema_sha256": entry.schema.as_ref().map(hex),
-        "deprecated": entry.deprecated,
-    })
+fn named(event_type: &EventType) -> Expr {
+    Column::EventType.eq(event_type.as_str())
 }

@@ -2,7 +2,8 @@
 
 use outrider_model::{Page, PageRequest, Result, limits, page::Cursor};
 use sea_orm::{
-    ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, prelude::*,
+    ColumnTrait, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select, sea_query::ValueType,
 };
 use uuid::Uuid;
 
@@ -14,7 +15,6 @@ pub(super) async fn page<E>(
     select: Select<E>,
     column: E::Column,
     request: PageRequest,
-    id: impl Fn(&E::Model) -> Uuid,
 ) -> Result<Page<E::Model>>
 where
     E: EntityTrait,
@@ -27,6 +27,7 @@ where
     };
     let rows =
         select.limit(u64::from(request.size) + 1).all(database).await.map_err(unavailable)?;
+    let id = |row: &E::Model| <Uuid as ValueType>::try_from(row.get(column)).unwrap_or_default();
     Ok(Page::from_rows(request, rows, id))
 }
 

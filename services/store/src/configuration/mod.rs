@@ -18,8 +18,8 @@ mod organizations;
 pub(crate) mod projects;
 mod reach;
 mod requests;
+mod resource;
 pub(crate) mod sealing;
-mod subscription_rows;
 pub(crate) mod subscriptions;
 #[cfg(test)]
 mod tests;

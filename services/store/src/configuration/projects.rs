@@ -4,47 +4,39 @@
 use std::time::Duration;
 
 use outrider_model::{
-    Error, OrganizationId, Page, PageRequest, Principal, Project, ProjectId, Reason, Result,
-    SchemaValidation, Timestamp,
+    Error, Meta, Noun, OrganizationId, Page, PageRequest, Principal, Project, ProjectFixed,
+    ProjectId, ProjectSpec, Reason, Result, SchemaValidation, Timestamp,
 };
+use outrider_shares::Holder;
 use sea_orm::{
-    ActiveValue::{Set, Unchanged},
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Select,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select,
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
-    entity::project,
-    lists,
+    entity::project::{ActiveModel, Column, Entity, Model},
     organizations::require_whole_organization,
-    requests::Request,
-    transaction::{Transaction, random},
+    resource::{
+        self, New, OwnOrganization, Parent, Resource, Values, by_id, row_of_anybody, update_row,
+    },
+    transaction::Transaction,
 };
 use crate::{
     ChangeKind, Store,
-    connection::error::{exists, taken, unavailable},
+    cipher::MasterKeys,
+    connection::{
+        callers::CallerConnection,
+        error::{taken, unavailable},
+    },
 };
-
-const WHAT: &str = "project";
 
 /// A project to create.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewProject {
     /// Generated if absent.
     pub id: Option<ProjectId>,
-    pub name: String,
-    pub schema_validation: SchemaValidation,
-    /// None: payloads are kept as long as their events.
-    pub payload_retention: Option<Duration>,
-}
-
-/// A change of a project. Absent fields stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ProjectChange {
-    pub name: Option<String>,
-    pub schema_validation: Option<SchemaValidation>,
-    /// `Some(None)` removes it.
-    pub payload_retention: Option<Option<Duration>>,
+    pub spec: ProjectSpec,
 }
 
 impl Store {
@@ -57,26 +49,20 @@ impl Store {
         request_id: Option<&str>,
     ) -> Result<Project> {
         require_whole_organization(principal)?;
+        let NewProject { id, spec } = new;
         let mut content = json!({
-            "id": new.id.map(|id| id.to_string()), "name": new.name,
-            "schema_validation": new.schema_validation as u8,
+            "id": id.map(|id| id.to_string()), "name": spec.name,
+            "schema_validation": spec.schema_validation as u8,
         });
-        if let Some(length) = new.payload_retention {
+        if let Some(length) = spec.payload_retention {
             // Only if set, so that request ids of versions before this field stay valid.
             content["payload_retention"] = micros(length).into();
         }
-        let request =
-            Request::new(principal.organization.0, request_id, "create_project", &content);
-        let transaction = Transaction::begin(self, principal).await?;
-        if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
-            return find(&transaction.database, principal, ProjectId(first)).await;
-        }
-        let id = new.id.unwrap_or_else(|| ProjectId::new(transaction.now, random()));
-        require_free(&transaction.database, principal, id).await?;
-        let project = insert(&transaction, principal.organization, id, new).await?;
-        Request::remember(request.as_ref(), &transaction, id.0).await?;
-        transaction.commit().await?;
-        Ok(project)
+        let fixed = ProjectFixed { organization: principal.organization };
+        let new = New { id, fixed, spec, secret: () };
+        resource::create(self, principal, OwnOrganization, new, &content, request_id)
+            .await
+            .map(|created| created.noun)
     }
 
     /// A project. Errors: `NOT_FOUND`.
@@ -90,122 +76,129 @@ impl Store {
         principal: &Principal,
         page: PageRequest,
     ) -> Result<Page<Project>> {
-        let rows = lists::page(
-            &self.connection_of(principal),
-            within_reach(principal),
-            project::Column::Id,
-            page,
-            |row| row.id,
-        )
-        .await?;
-        Ok(rows.map(from_row))
+        resource::list(self, principal, OwnOrganization, Condition::all(), page).await
     }
 
-    /// Changes the given fields. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to
-    /// an owner.
+    /// Changes the spec. Errors: `NOT_FOUND`, `BEYOND_OWN_SCOPE` for a key that is bound to an
+    /// owner.
     pub async fn update_project(
         &self,
         principal: &Principal,
         id: ProjectId,
-        change: ProjectChange,
+        change: impl FnOnce(&mut ProjectSpec) + Send,
     ) -> Result<Project> {
-        let transaction = Transaction::begin(self, principal).await?;
-        let before = find(&transaction.database, principal, id).await?;
-        require_no_owner(principal)?;
-        let mut after = before.clone();
-        after.name = change.name.unwrap_or(after.name);
-        after.schema_validation = change.schema_validation.unwrap_or(after.schema_validation);
-        after.payload_retention = change.payload_retention.unwrap_or(after.payload_retention);
-        if after == before {
-            return Ok(before);
-        }
-        after.updated_at = transaction.now;
-        let row = project::ActiveModel {
-            id: Unchanged(id.0),
-            name: Set(after.name.clone()),
-            schema_validation: Set(i16::from(after.schema_validation as u8)),
-            payload_retention_micros: Set(after.payload_retention.map(micros)),
-            updated_at: Set(after.updated_at.0),
-            ..Default::default()
-        };
-        project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction
-            .record(
-                ChangeKind::Project,
-                Some(id),
-                id.0,
-                Some(describe(&before)),
-                Some(describe(&after)),
-            )
-            .await?;
-        transaction.commit().await?;
-        Ok(after)
+        let which = by_id::<ProjectSpec>(id);
+        resource::update(self, principal, OwnOrganization, which, change).await
     }
 
     /// Deletes a project. Nothing that belongs to it is found any longer. Errors: `NOT_FOUND`,
     /// `BEYOND_OWN_SCOPE` for a key that is bound to an owner.
     pub async fn delete_project(&self, principal: &Principal, id: ProjectId) -> Result<()> {
-        let transaction = Transaction::begin(self, principal).await?;
-        let before = find(&transaction.database, principal, id).await?;
-        require_no_owner(principal)?;
-        let row = project::ActiveModel {
-            id: Unchanged(id.0),
-            deleted_at: Set(Some(transaction.now.0)),
-            ..Default::default()
-        };
-        project::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        transaction
-            .record(ChangeKind::Project, Some(id), id.0, Some(describe(&before)), None)
-            .await?;
-        transaction.commit().await
+        let which = by_id::<ProjectSpec>(id);
+        resource::delete::<ProjectSpec>(self, principal, OwnOrganization, which).await
     }
 }
 
-/// Adds a project of an organization.
-pub(super) async fn insert(
-    transaction: &Transaction,
-    organization: OrganizationId,
-    id: ProjectId,
-    new: NewProject,
-) -> Result<Project> {
-    let now = transaction.now;
-    let NewProject { name, schema_validation, payload_retention, .. } = new;
-    let project = Project {
-        id,
-        organization,
-        name,
-        schema_validation,
-        payload_retention,
-        created_at: now,
-        updated_at: now,
-    };
-    let row = project::ActiveModel {
-        id: Set(id.0),
-        organization_id: Set(project.organization.0),
-        name: Set(project.name.clone()),
-        schema_validation: Set(i16::from(project.schema_validation as u8)),
-        payload_retention_micros: Set(project.payload_retention.map(micros)),
-        created_at: Set(now.0),
-        updated_at: Set(now.0),
-        deleted_at: Set(None),
-    };
-    project::Entity::insert(row)
-        .exec_without_returning(&transaction.database)
-        .await
-        .map_err(exists(WHAT))?;
-    transaction.record(ChangeKind::Project, Some(id), id.0, None, Some(describe(&project))).await?;
-    Ok(project)
+impl Resource for ProjectSpec {
+    const WHAT: &'static str = "project";
+    const KIND: ChangeKind = ChangeKind::Project;
+    type Entity = Entity;
+    const ID: Column = Column::Id;
+    type Parent = OwnOrganization;
+    type Secret = ();
+
+    fn from_row(row: Model, _: Values<'_>) -> Result<Project> {
+        let meta = Meta {
+            id: ProjectId(row.id),
+            fixed: ProjectFixed { organization: OrganizationId(row.organization_id) },
+            created_at: Timestamp(row.created_at),
+            updated_at: Timestamp(row.updated_at),
+        };
+        let spec = Self {
+            name: row.name,
+            // The mode may be one that only a newer version knows.
+            schema_validation: SchemaValidation::from_number(row.schema_validation.into())
+                .unwrap_or_default(),
+            payload_retention: row
+                .payload_retention_micros
+                .map(|micros| Duration::from_micros(micros.unsigned_abs())),
+        };
+        Ok(Noun { meta, spec })
+    }
+
+    fn to_row(project: &Project, _: &MasterKeys) -> Result<ActiveModel> {
+        Ok(ActiveModel {
+            id: Set(project.id.0),
+            organization_id: Set(project.fixed.organization.0),
+            name: Set(project.spec.name.clone()),
+            schema_validation: Set(i16::from(project.spec.schema_validation as u8)),
+            payload_retention_micros: Set(project.spec.payload_retention.map(micros)),
+            created_at: Set(project.created_at.0),
+            updated_at: Set(project.updated_at.0),
+            ..ActiveModel::default()
+        })
+    }
+
+    fn within_reach(principal: &Principal, _: OwnOrganization) -> Select<Entity> {
+        let own = Entity::find()
+            .filter(Column::OrganizationId.eq(principal.organization.0))
+            .filter(Column::DeletedAt.is_null());
+        match principal.project {
+            Some(bound) => own.filter(Column::Id.eq(bound.0)),
+            None => own,
+        }
+    }
+
+    fn permit(principal: &Principal, _: Option<&Project>) -> Result<()> {
+        require_no_owner(principal)
+    }
+
+    /// An id that a project of another organization has or had counts as not found.
+    async fn admit(
+        transaction: &Transaction<'_>,
+        principal: &Principal,
+        project: &Project,
+    ) -> Result<()> {
+        match row_of_anybody::<Self>(&transaction.database, project.id).await? {
+            Some(row) => Err(taken(Self::WHAT, row.organization_id == principal.organization.0)),
+            None => Ok(()),
+        }
+    }
+
+    async fn remove(transaction: &Transaction<'_>, project: &Project) -> Result<()> {
+        let row = ActiveModel {
+            id: Set(project.id.0),
+            deleted_at: Set(Some(transaction.now.0)),
+            ..ActiveModel::default()
+        };
+        update_row::<Self>(transaction, row).await
+    }
+
+    fn project(project: &Project) -> Option<ProjectId> {
+        Some(project.id)
+    }
+
+    fn describe(project: &Project) -> Value {
+        json!({
+            "project_id": project.id.to_string(), "name": project.spec.name,
+            "schema_validation": project.spec.schema_validation as u8,
+            "payload_retention_micros": project.spec.payload_retention.map(micros),
+        })
+    }
 }
 
-/// Refuses an id that a project has or had. Reveals nothing about projects of other organizations.
-async fn require_free(
-    database: &impl ConnectionTrait,
-    principal: &Principal,
-    id: ProjectId,
-) -> Result<()> {
-    match project::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)? {
-        Some(row) => Err(taken(WHAT, row.organization_id == principal.organization.0)),
-        None => Ok(()),
+/// What is looked for in a project.
+impl Parent for ProjectId {
+    async fn require(self, database: &impl ConnectionTrait, principal: &Principal) -> Result<()> {
+        find(database, principal, self).await.map(drop)
+    }
+
+    fn connection<'s>(self, store: &'s Store, principal: &Principal) -> CallerConnection<'s> {
+        store.caller_connection(Holder::within(principal, self))
+    }
+
+    fn scope(self, _: &Principal) -> Uuid {
+        self.0
     }
 }
 
@@ -216,12 +209,8 @@ pub(crate) async fn find(
     principal: &Principal,
     id: ProjectId,
 ) -> Result<Project> {
-    let row = within_reach(principal)
-        .filter(project::Column::Id.eq(id.0))
-        .one(database)
-        .await
-        .map_err(unavailable)?;
-    row.map(from_row).ok_or_else(|| Error::not_found(WHAT))
+    let which = by_id::<ProjectSpec>(id);
+    resource::find(database, principal, OwnOrganization, which, Values::Masked).await
 }
 
 /// The project, for any caller. None if it does not exist or was deleted.
@@ -229,18 +218,9 @@ pub(crate) async fn load(
     database: &impl ConnectionTrait,
     id: ProjectId,
 ) -> Result<Option<Project>> {
-    let existing = project::Entity::find_by_id(id.0).filter(project::Column::DeletedAt.is_null());
-    Ok(existing.one(database).await.map_err(unavailable)?.map(from_row))
-}
-
-fn within_reach(principal: &Principal) -> Select<project::Entity> {
-    let own = project::Entity::find()
-        .filter(project::Column::OrganizationId.eq(principal.organization.0))
-        .filter(project::Column::DeletedAt.is_null());
-    match principal.project {
-        Some(bound) => own.filter(project::Column::Id.eq(bound.0)),
-        None => own,
-    }
+    let existing = Entity::find_by_id(id.0).filter(Column::DeletedAt.is_null());
+    let row = existing.one(database).await.map_err(unavailable)?;
+    row.map(|row| ProjectSpec::from_row(row, Values::Masked)).transpose()
 }
 
 /// Refuses what concerns other owners too to a key that is bound to an owner of endpoints.
@@ -254,30 +234,6 @@ pub(crate) fn require_no_owner(principal: &Principal) -> Result<()> {
     Ok(())
 }
 
-fn from_row(row: project::Model) -> Project {
-    Project {
-        id: ProjectId(row.id),
-        organization: OrganizationId(row.organization_id),
-        name: row.name,
-        // The mode may be one that only a newer version knows.
-        schema_validation: SchemaValidation::from_number(row.schema_validation.into())
-            .unwrap_or_default(),
-        payload_retention: row
-            .payload_retention_micros
-            .map(|micros| Duration::from_micros(micros.unsigned_abs())),
-        created_at: Timestamp(row.created_at),
-        updated_at: Timestamp(row.updated_at),
-    }
-}
-
 fn micros(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn describe(project: &Project) -> Value {
-    json!({
-        "project_id": project.id.to_string(), "name": project.name,
-        "schema_validation": project.schema_validation as u8,
-        "payload_retention_micros": project.payload_retention.map(micros),
-    })
 }

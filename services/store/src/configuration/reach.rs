@@ -2,7 +2,7 @@
 
 use outrider_model::{Principal, ProjectId, Result};
 
-use super::projects;
+use super::resource;
 use crate::{Store, connection::callers::CallerConnection};
 
 impl Store {
@@ -12,7 +12,6 @@ impl Store {
         principal: &Principal,
         project: ProjectId,
     ) -> Result<CallerConnection<'_>> {
-        projects::find(&self.connection_of(principal), principal, project).await?;
-        Ok(self.connection_within(principal, project))
+        resource::reach(self, principal, project).await
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{entity::request, transaction::Transaction};
-use crate::connection::error::unavailable;
+use crate::{ChangeKind, connection::error::unavailable};
 
 /// How long a request id is kept.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -26,18 +26,20 @@ pub(super) struct Request<'a> {
     /// independent.
     scope: Uuid,
     id: &'a str,
-    method: &'static str,
+    method: String,
     fingerprint: Vec<u8>,
 }
 
 impl<'a> Request<'a> {
-    /// None without an id. `content` is everything that the caller asked for.
+    /// A request to create a noun of this kind. None without an id. `content` is everything that
+    /// the caller asked for.
     pub fn new(
         scope: Uuid,
         id: Option<&'a str>,
-        method: &'static str,
+        kind: ChangeKind,
         content: &Value,
     ) -> Option<Self> {
+        let method = format!("create_{}", kind.as_str());
         let fingerprint = digest(&SHA256, content.to_string().as_bytes()).as_ref().to_vec();
         id.map(|id| Self { scope, id, method, fingerprint })
     }
@@ -45,7 +47,10 @@ impl<'a> Request<'a> {
     /// The object that the first request with this id created. None if this is the first. Errors:
     /// `IDEMPOTENCY_CONFLICT` if the first asked for something else. The transaction's lock
     /// excludes others until the outcome is committed.
-    pub async fn find(request: Option<&Self>, transaction: &Transaction) -> Result<Option<Uuid>> {
+    pub async fn find(
+        request: Option<&Self>,
+        transaction: &Transaction<'_>,
+    ) -> Result<Option<Uuid>> {
         let Some(request) = request else { return Ok(None) };
         let row = request::Entity::find_by_id((request.scope, request.id.to_owned()))
             .filter(request::Column::CreatedAt.gt(transaction.now.minus(LIFETIME).0))
@@ -67,7 +72,7 @@ impl<'a> Request<'a> {
     /// Writes down what the request created.
     pub async fn remember(
         request: Option<&Self>,
-        transaction: &Transaction,
+        transaction: &Transaction<'_>,
         object: Uuid,
     ) -> Result<()> {
         let Some(request) = request else { return Ok(()) };
@@ -75,7 +80,7 @@ impl<'a> Request<'a> {
         let row = request::ActiveModel {
             scope_id: Set(request.scope),
             request_id: Set(request.id.to_owned()),
-            method: Set(request.method.to_owned()),
+            method: Set(request.method.clone()),
             fingerprint: Set(request.fingerprint.clone()),
             object_id: Set(object),
             created_at: Set(transaction.now.0),

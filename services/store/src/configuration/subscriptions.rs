@@ -3,29 +3,34 @@
 //! content.
 
 use outrider_model::{
-    EndpointId, Error, EventTypePattern, Page, PageRequest, Principal, ProjectId, Reason, Result,
-    Subscription, SubscriptionId,
+    EndpointId, EndpointSpec, EventTypePattern, Meta, Noun, Page, PageRequest, Principal,
+    ProjectId, Reason, Result, Subscription, SubscriptionFixed, SubscriptionId, SubscriptionSpec,
+    Timestamp,
 };
 use sea_orm::{
-    ActiveValue::Unchanged, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
-    QuerySelect, QueryTrait, Select,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait, Select,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     endpoints,
-    entity::{endpoint, subscription},
-    lists, projects,
-    requests::Request,
-    subscription_rows::{delete, describe, from_row, texts, to_row},
-    transaction::{Transaction, random},
+    entity::{
+        endpoint,
+        subscription::{ActiveModel, Column, Entity, Model},
+    },
+    json::{parse_json, to_json},
+    projects,
+    resource::{self, New, Resource, Values, by_id, row_of_anybody},
+    transaction::Transaction,
 };
 use crate::{
     ChangeKind, Store,
-    connection::error::{exists, taken, unavailable},
+    cipher::MasterKeys,
+    connection::error::{malformed_row, taken, unavailable},
 };
 
-const WHAT: &str = "subscription";
+const TABLE: &str = "subscriptions";
 
 /// A subscription to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,15 +38,7 @@ pub struct NewSubscription {
     /// Generated if absent.
     pub id: Option<SubscriptionId>,
     pub endpoint: EndpointId,
-    pub name: String,
-    pub event_types: Vec<EventTypePattern>,
-}
-
-/// A change of a subscription. Absent fields stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SubscriptionChange {
-    pub name: Option<String>,
-    pub event_types: Option<Vec<EventTypePattern>>,
+    pub spec: SubscriptionSpec,
 }
 
 impl Store {
@@ -55,44 +52,16 @@ impl Store {
         new: NewSubscription,
         request_id: Option<&str>,
     ) -> Result<Subscription> {
+        let NewSubscription { id, endpoint, spec } = new;
         let content = json!({
-            "id": new.id.map(|id| id.to_string()), "endpoint": new.endpoint.to_string(),
-            "name": new.name, "event_types": texts(&new.event_types),
+            "id": id.map(|id| id.to_string()), "endpoint": endpoint.to_string(),
+            "name": spec.name, "event_types": texts(&spec.event_types),
         });
-        let request = Request::new(project.0, request_id, "create_subscription", &content);
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        if let Some(first) = Request::find(request.as_ref(), &transaction).await? {
-            return find(&transaction.database, principal, project, SubscriptionId(first)).await;
-        }
-        endpoints::find(&transaction.database, principal, project, new.endpoint).await?;
-        let now = transaction.now;
-        let id = new.id.unwrap_or_else(|| SubscriptionId::new(now, random()));
-        require_free(&transaction.database, principal, id).await?;
-        let NewSubscription { endpoint, name, event_types, .. } = new;
-        let subscription = Subscription {
-            id,
-            project,
-            endpoint,
-            name,
-            event_types,
-            created_at: now,
-            updated_at: now,
-        };
-        let insert = subscription::Entity::insert(to_row(&subscription)?);
-        insert.exec_without_returning(&transaction.database).await.map_err(exists(WHAT))?;
-        transaction
-            .record(
-                ChangeKind::Subscription,
-                Some(project),
-                id.0,
-                None,
-                Some(describe(&subscription)),
-            )
-            .await?;
-        Request::remember(request.as_ref(), &transaction, id.0).await?;
-        transaction.commit().await?;
-        Ok(subscription)
+        let fixed = SubscriptionFixed { project, endpoint };
+        let new = New { id, fixed, spec, secret: () };
+        resource::create(self, principal, project, new, &content, request_id)
+            .await
+            .map(|created| created.noun)
     }
 
     /// A subscription. Errors: `NOT_FOUND`.
@@ -102,8 +71,8 @@ impl Store {
         project: ProjectId,
         id: SubscriptionId,
     ) -> Result<Subscription> {
-        let database = self.reach(principal, project).await?;
-        find(&database, principal, project, id).await
+        let which = by_id::<SubscriptionSpec>(id);
+        resource::get(self, principal, project, which, Values::Masked).await
     }
 
     /// The subscriptions of a project, or of the given endpoint in it. Errors: `NOT_FOUND` for the
@@ -119,41 +88,20 @@ impl Store {
         if let Some(endpoint) = endpoint {
             endpoints::find(&database, principal, project, endpoint).await?;
         }
-        let wanted = Condition::all()
-            .add_option(endpoint.map(|endpoint| subscription::Column::EndpointId.eq(endpoint.0)));
-        let select = within_reach(principal, project).filter(wanted);
-        let rows =
-            lists::page(&database, select, subscription::Column::Id, page, |row| row.id).await?;
-        lists::convert(rows, from_row)
+        let wanted = endpoint.map(|endpoint| Column::EndpointId.eq(endpoint.0));
+        let wanted = Condition::all().add_option(wanted);
+        resource::page(&database, principal, project, wanted, page).await
     }
 
-    /// Changes the given fields. Errors: `NOT_FOUND`.
+    /// Changes the spec. Errors: `NOT_FOUND`.
     pub async fn update_subscription(
         &self,
         principal: &Principal,
         project: ProjectId,
         id: SubscriptionId,
-        change: SubscriptionChange,
+        change: impl FnOnce(&mut SubscriptionSpec) + Send,
     ) -> Result<Subscription> {
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        let before = find(&transaction.database, principal, project, id).await?;
-        let mut after = before.clone();
-        after.name = change.name.unwrap_or(after.name);
-        after.event_types = change.event_types.unwrap_or(after.event_types);
-        if after == before {
-            return Ok(before);
-        }
-        after.updated_at = transaction.now;
-        let mut row = to_row(&after)?;
-        row.id = Unchanged(id.0);
-        subscription::Entity::update(row).exec(&transaction.database).await.map_err(unavailable)?;
-        let (old, new) = (describe(&before), describe(&after));
-        transaction
-            .record(ChangeKind::Subscription, Some(project), id.0, Some(old), Some(new))
-            .await?;
-        transaction.commit().await?;
-        Ok(after)
+        resource::update(self, principal, project, by_id::<SubscriptionSpec>(id), change).await
     }
 
     /// Deletes a subscription. Errors: `NOT_FOUND`.
@@ -163,59 +111,121 @@ impl Store {
         project: ProjectId,
         id: SubscriptionId,
     ) -> Result<()> {
-        let transaction = Transaction::begin(self, principal).await?;
-        projects::find(&transaction.database, principal, project).await?;
-        let before = find(&transaction.database, principal, project, id).await?;
-        delete(&transaction, &before).await?;
-        transaction.commit().await
+        let which = by_id::<SubscriptionSpec>(id);
+        resource::delete::<SubscriptionSpec>(self, principal, project, which).await
     }
 }
 
-/// Refuses an id that a subscription has. Callers that do not reach it learn nothing about it.
-async fn require_free(
-    database: &impl ConnectionTrait,
-    principal: &Principal,
-    id: SubscriptionId,
-) -> Result<()> {
-    let Some(row) =
-        subscription::Entity::find_by_id(id.0).one(database).await.map_err(unavailable)?
-    else {
-        return Ok(());
-    };
-    let project = ProjectId(row.project_id);
-    let reached = async {
-        projects::find(database, principal, project).await?;
-        find(database, principal, project, id).await
-    };
-    match reached.await {
-        Ok(_) => Err(taken(WHAT, true)),
-        Err(error) if error.reason == Reason::NotFound => Err(taken(WHAT, false)),
-        Err(error) => Err(error),
+impl Resource for SubscriptionSpec {
+    const WHAT: &'static str = "subscription";
+    const KIND: ChangeKind = ChangeKind::Subscription;
+    type Entity = Entity;
+    const ID: Column = Column::Id;
+    type Parent = ProjectId;
+    type Secret = ();
+
+    fn from_row(row: Model, _: Values<'_>) -> Result<Subscription> {
+        let patterns: Vec<String> = parse_json(TABLE, "event_types", &row.event_types)?;
+        let patterns = patterns
+            .iter()
+            .map(|text| text.parse().map_err(|_| malformed_row(TABLE, "event_types")));
+        let fixed = SubscriptionFixed {
+            project: ProjectId(row.project_id),
+            endpoint: EndpointId(row.endpoint_id),
+        };
+        let meta = Meta {
+            id: SubscriptionId(row.id),
+            fixed,
+            created_at: Timestamp(row.created_at),
+            updated_at: Timestamp(row.updated_at),
+        };
+        let spec = Self { name: row.name, event_types: patterns.collect::<Result<_>>()? };
+        Ok(Noun { meta, spec })
+    }
+
+    fn to_row(subscription: &Subscription, _: &MasterKeys) -> Result<ActiveModel> {
+        Ok(ActiveModel {
+            id: Set(subscription.id.0),
+            project_id: Set(subscription.fixed.project.0),
+            endpoint_id: Set(subscription.fixed.endpoint.0),
+            name: Set(subscription.spec.name.clone()),
+            event_types: Set(to_json(&texts(&subscription.spec.event_types))?),
+            created_at: Set(subscription.created_at.0),
+            updated_at: Set(subscription.updated_at.0),
+        })
+    }
+
+    fn within_reach(principal: &Principal, project: ProjectId) -> Select<Entity> {
+        let all = Entity::find().filter(Column::ProjectId.eq(project.0));
+        if principal.owner.is_none() {
+            return all;
+        }
+        let own = EndpointSpec::within_reach(principal, project)
+            .select_only()
+            .column(endpoint::Column::Id)
+            .into_query();
+        all.filter(Column::EndpointId.in_subquery(own))
+    }
+
+    /// The endpoint must exist. Callers that do not reach the subscription that has this id learn
+    /// nothing about it.
+    async fn admit(
+        transaction: &Transaction<'_>,
+        principal: &Principal,
+        subscription: &Subscription,
+    ) -> Result<()> {
+        let (database, id) = (&transaction.database, subscription.id);
+        let SubscriptionFixed { project, endpoint } = subscription.fixed;
+        endpoints::find(database, principal, project, endpoint).await?;
+        let Some(row) = row_of_anybody::<Self>(database, id).await? else { return Ok(()) };
+        let project = ProjectId(row.project_id);
+        let reached = async {
+            projects::find(database, principal, project).await?;
+            let which = by_id::<Self>(id);
+            resource::find::<Self>(database, principal, project, which, Values::Masked).await
+        };
+        match reached.await {
+            Ok(_) => Err(taken(Self::WHAT, true)),
+            Err(error) if error.reason == Reason::NotFound => Err(taken(Self::WHAT, false)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn project(subscription: &Subscription) -> Option<ProjectId> {
+        Some(subscription.fixed.project)
+    }
+
+    fn describe(subscription: &Subscription) -> Value {
+        json!({
+            "subscription_id": subscription.id.to_string(),
+            "endpoint_id": subscription.fixed.endpoint.to_string(),
+            "name": subscription.spec.name,
+            "event_types": texts(&subscription.spec.event_types),
+        })
     }
 }
 
-async fn find(
+/// All subscriptions of a project whose endpoint exists, oldest first.
+pub(super) async fn load(
     database: &impl ConnectionTrait,
-    principal: &Principal,
     project: ProjectId,
-    id: SubscriptionId,
-) -> Result<Subscription> {
-    let row = within_reach(principal, project)
-        .filter(subscription::Column::Id.eq(id.0))
-        .one(database)
-        .await
-        .map_err(unavailable)?;
-    from_row(row.ok_or_else(|| Error::not_found(WHAT))?)
-}
-
-fn within_reach(principal: &Principal, project: ProjectId) -> Select<subscription::Entity> {
-    let all = subscription::Entity::find().filter(subscription::Column::ProjectId.eq(project.0));
-    if principal.owner.is_none() {
-        return all;
-    }
-    let own = endpoints::within_reach(principal, project)
+) -> Result<Vec<Subscription>> {
+    let existing = endpoint::Entity::find()
         .select_only()
         .column(endpoint::Column::Id)
+        .filter(endpoint::Column::ProjectId.eq(project.0))
+        .filter(endpoint::Column::DeletedAt.is_null())
         .into_query();
-    all.filter(subscription::Column::EndpointId.in_subquery(own))
+    let rows = Entity::find()
+        .filter(Column::ProjectId.eq(project.0))
+        .filter(Column::EndpointId.in_subquery(existing))
+        .order_by_asc(Column::Id)
+        .all(database)
+        .await
+        .map_err(unavailable)?;
+    rows.into_iter().map(|row| SubscriptionSpec::from_row(row, Values::Masked)).collect()
+}
+
+fn texts(patterns: &[EventTypePattern]) -> Vec<String> {
+    patterns.iter().map(ToString::to_string).collect()
 }

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// A configuration change by somebody. If dropped without a commit, it changes nothing.
-pub(super) struct Transaction {
+pub(super) struct Transaction<'s> {
+    pub store: &'s Store,
     pub database: DatabaseTransaction,
     /// The time of everything that it writes.
     pub now: Timestamp,
@@ -26,26 +27,27 @@ pub(super) struct Transaction {
     _turns: (Turn, Turn),
 }
 
-impl Transaction {
+impl<'s> Transaction<'s> {
     /// Begins when it is the caller's turn. Whether the caller reaches the project in question is
     /// not known yet.
-    pub async fn begin(store: &Store, principal: &Principal) -> Result<Self> {
+    pub async fn begin(store: &'s Store, principal: &Principal) -> Result<Self> {
         Self::begin_as(store, Holder::of(principal)).await
     }
 
     /// The same for an organization that is being created.
     pub async fn begin_in(
-        store: &Store,
+        store: &'s Store,
         actor: Actor,
         organization: OrganizationId,
     ) -> Result<Self> {
         Self::begin_as(store, Holder { organization, project: None, actor }).await
     }
 
-    async fn begin_as(store: &Store, by: Holder) -> Result<Self> {
+    async fn begin_as(store: &'s Store, by: Holder) -> Result<Self> {
         let connection = store.connection_turn(by).await?;
         let turns = (connection, store.change_turn(by).await?);
-        Ok(Self { database: begin(store).await?, now: store.clock().now(), by, _turns: turns })
+        let (database, now) = (begin(store).await?, store.clock().now());
+        Ok(Self { store, database, now, by, _turns: turns })
     }
 
     /// Writes to the feed that an object was created, changed (`before` and `after`) or deleted.

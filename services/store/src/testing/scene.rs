@@ -1,14 +1,17 @@
 //! A [`World`] with an organization, a project and endpoints, for tests of queries.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use outrider_model::{
-    DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointState, OrganizationId,
-    PendingDelivery, Principal, SigningSecret, Target, principal::Actor,
+    DeliveryId, DeliveryReason, DeliveryStatus, EndpointId, EndpointSpec, EndpointState,
+    OrganizationId, PendingDelivery, Principal, SigningSecret, Target, principal::Actor,
 };
 
-use super::world::{SUCCESS, World, attempted, route};
-use crate::{NewEndpoint, NewEvent, NewProject};
+use super::{
+    tenant::new_project,
+    world::{SUCCESS, World, attempted, route},
+};
+use crate::{NewEndpoint, NewEvent};
 
 /// A world with an organization, a project and endpoints, and a principal that reaches them.
 pub(crate) struct Scene {
@@ -23,15 +26,7 @@ impl Scene {
     pub async fn of(mut world: World) -> Self {
         let organization = world.store.create_organization(Actor::System, "Example").await.unwrap();
         let principal = Principal::system(organization.id);
-        let project = world
-            .store
-            .create_project(
-                &principal,
-                NewProject { name: "p".to_owned(), ..NewProject::default() },
-                None,
-            )
-            .await
-            .unwrap();
+        let project = world.store.create_project(&principal, new_project("p"), None).await.unwrap();
         world.project = project.id;
         let mut scene = Self {
             world,
@@ -46,18 +41,14 @@ impl Scene {
     }
 
     pub async fn new_endpoint(&self, owner: Option<&str>, state: EndpointState) -> EndpointId {
-        let new = NewEndpoint {
-            id: None,
+        let spec = EndpointSpec {
             target: Target::Http { url: "https://example.com/".to_owned() },
-            description: String::new(),
             state,
-            timeout: Duration::from_secs(15),
-            max_in_flight: 64,
-            headers: outrider_model::Headers::default(),
-            metadata: BTreeMap::new(),
             owner: owner.map(str::to_owned),
-            secret: SigningSecret::from_bytes(&[7; 32]).unwrap(),
+            ..EndpointSpec::default()
         };
+        let secret = SigningSecret::from_bytes(&[7; 32]).unwrap();
+        let new = NewEndpoint { id: None, spec, secret };
         self.world
             .store
             .create_endpoint(&self.principal, self.world.project, new, None)

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointState, Error, PageRequest, Principal, Project, Reason, Result, Scope,
-    ScopeSet, SigningSecret, Subscription, Target, principal::Actor,
+    ApiKeySpec, DeliveryLimits, Endpoint, EndpointSpec, EndpointState, Error, PageRequest,
+    Principal, Project, ProjectSpec, Reason, Result, Scope, ScopeSet, SigningSecret, Subscription,
+    SubscriptionSpec, Target, principal::Actor,
 };
 
 use crate::{NewApiKey, NewEndpoint, NewProject, NewSubscription, Store};
@@ -18,14 +19,7 @@ pub struct Tenant {
 pub async fn tenant(store: &Store, name: &str) -> Tenant {
     let organization = store.create_organization(Actor::System, name).await.unwrap();
     let principal = Principal::system(organization.id);
-    let project = store
-        .create_project(
-            &principal,
-            NewProject { name: name.to_owned(), ..NewProject::default() },
-            None,
-        )
-        .await
-        .unwrap();
+    let project = store.create_project(&principal, new_project(name), None).await.unwrap();
     Tenant { principal, project }
 }
 
@@ -43,8 +37,10 @@ impl Tenant {
         let new = NewSubscription {
             id: None,
             endpoint: endpoint.id,
-            name: "all".to_owned(),
-            event_types: vec![pattern.parse().unwrap()],
+            spec: SubscriptionSpec {
+                name: "all".to_owned(),
+                event_types: vec![pattern.parse().unwrap()],
+            },
         };
         store.create_subscription(&self.principal, self.project.id, new, None).await.unwrap()
     }
@@ -57,23 +53,35 @@ impl Tenant {
 
 pub const SECRET: [u8; 32] = *b"this secret must not be readable";
 
+pub fn new_project(name: &str) -> NewProject {
+    let spec = ProjectSpec { name: name.to_owned(), ..ProjectSpec::default() };
+    NewProject { id: None, spec }
+}
+
 pub fn new_endpoint() -> NewEndpoint {
-    NewEndpoint {
-        id: None,
+    let spec = EndpointSpec {
         target: Target::Http { url: "https://example.com/hook?key=query-value".to_owned() },
         description: "a hook".to_owned(),
         state: EndpointState::Active,
-        timeout: Duration::from_millis(1_500),
-        max_in_flight: 7,
+        limits: DeliveryLimits { timeout: Duration::from_millis(1_500), max_in_flight: 7 },
         headers: [("x-tenant".to_owned(), "header value".to_owned())].into(),
         metadata: BTreeMap::from([("plan".to_owned(), "\"quoted\" ü".to_owned())]),
         owner: None,
-        secret: SigningSecret::from_bytes(&SECRET).unwrap(),
-    }
+    };
+    NewEndpoint { id: None, spec, secret: SigningSecret::from_bytes(&SECRET).unwrap() }
+}
+
+/// The same with another spec.
+pub fn new_endpoint_with(change: impl FnOnce(&mut EndpointSpec)) -> NewEndpoint {
+    let mut new = new_endpoint();
+    change(&mut new.spec);
+    new
 }
 
 pub fn new_api_key(scopes: &[Scope]) -> NewApiKey {
-    NewApiKey { project: None, name: "key".to_owned(), scopes: scope_set(scopes), expires_at: None }
+    let name = "key".to_owned();
+    let spec = ApiKeySpec { name, scopes: scope_set(scopes), expires_at: None };
+    NewApiKey { project: None, spec }
 }
 
 pub fn scope_set(scopes: &[Scope]) -> ScopeSet {

@@ -43,7 +43,7 @@ impl Destination {
         entry: Arc<EndpointEntry>,
         user_agent: &HeaderValue,
     ) -> Result<Self, UnusableUrl> {
-        let Target::Http { url } = &entry.endpoint.target;
+        let Target::Http { url } = &entry.endpoint.spec.target;
         let url = Url::parse(url).map_err(|_| UnusableUrl("it is no URL"))?;
         let (host, name) = match url.host().ok_or(UnusableUrl("it has no host"))? {
             Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()),
@@ -91,8 +91,8 @@ impl Destination {
 }
 
 fn endpoint_headers(entry: &EndpointEntry) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(entry.endpoint.headers.len() + 12);
-    for (name, value) in entry.endpoint.headers.iter() {
+    let mut headers = HeaderMap::with_capacity(entry.endpoint.spec.headers.len() + 12);
+    for (name, value) in entry.endpoint.spec.headers.iter() {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
             (Ok(name), Ok(value)) if rule::reserved(name.as_str()).is_none() => {
                 headers.insert(name, value);

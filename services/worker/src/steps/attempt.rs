@@ -48,7 +48,7 @@ pub(super) async fn attempt(
     let of_event = jobs::trace(&job.job);
     let hop = span(job, of_event.as_ref());
     let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
-    let deadline = began + entry.endpoint.timeout;
+    let deadline = began + entry.endpoint.spec.limits.timeout;
     let exchanged = hop.around(exchange(shared, job, entry, deadline, told)).await;
     let (mut result, heard) = match exchanged.result {
         Ok(answer) => {
@@ -60,7 +60,7 @@ pub(super) async fn attempt(
             return None;
         }
         Err(Failure::TimedOut(phase)) => {
-            let message = phase.explain(entry.endpoint.timeout);
+            let message = phase.explain(entry.endpoint.spec.limits.timeout);
             (unanswered(AttemptOutcome::TimedOut, message), Some(Heard::Nothing))
         }
         Err(Failure::Attempt(outcome, message)) => (unanswered(outcome, message), None),
@@ -71,8 +71,11 @@ pub(super) async fn attempt(
     result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     measure::attempted(&job.job, start_time, &result, duration);
     conclude(&hop, &result);
-    let news =
-        heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
+    let news = heard.map(|heard| News {
+        heard,
+        most: entry.endpoint.spec.limits.max_in_flight,
+        at: start_time,
+    });
     Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
 }
 

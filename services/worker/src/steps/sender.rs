@@ -66,7 +66,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
         let held = match asked.await {
             None => HoldReason::Released,
             Some(None) => HoldReason::EndpointDeleted,
-            Some(Some(entry)) if entry.endpoint.state == EndpointState::Paused => {
+            Some(Some(entry)) if entry.endpoint.spec.state == EndpointState::Paused => {
                 HoldReason::EndpointPaused
             }
             Some(Some(_)) if shared.shutdown.is_cancelled() => HoldReason::Released,

@@ -123,7 +123,7 @@ pub(crate) async fn give_gated_back(shared: Arc<Shared>) {
         for endpoint in shared.slots.endpoints() {
             let reason = match shared.lookup.endpoint(endpoint).await {
                 Ok(None) => HoldReason::EndpointDeleted,
-                Ok(Some(entry)) if entry.endpoint.state == EndpointState::Paused => {
+                Ok(Some(entry)) if entry.endpoint.spec.state == EndpointState::Paused => {
                     HoldReason::EndpointPaused
                 }
                 // Nobody can tell now, or it is open.

@@ -1,7 +1,7 @@
 //! A worker between fakes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    DeliveryId, Endpoint, EndpointId, EventId, OrganizationId, ProjectId, SigningSecret, Target,
-    Timestamp, endpoint::EndpointState,
+    DeliveryId, DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec, EventId,
+    OrganizationId, ProjectId, SigningSecret, Target, Timestamp,
 };
 use outrider_proto::internal::{
     AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body,
@@ -117,20 +117,16 @@ impl Bench {
 
 /// An endpoint as the directory has it.
 pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEntry {
-    let mut endpoint = Endpoint {
-        id: EndpointId::new(NOW, number()),
-        project: ProjectId::new(NOW, 1),
-        target: Target::Http { url: url.to_owned() },
-        description: String::new(),
-        state: EndpointState::Active,
-        timeout: Duration::from_secs(10),
-        max_in_flight: 64,
-        headers: outrider_model::Headers::default(),
-        metadata: BTreeMap::new(),
-        owner: None,
-        created_at: NOW,
-        updated_at: NOW,
-    };
+    let mut endpoint = Endpoint::new(
+        EndpointId::new(NOW, number()),
+        EndpointFixed { project: ProjectId::new(NOW, 1) },
+        EndpointSpec {
+            target: Target::Http { url: url.to_owned() },
+            limits: DeliveryLimits { timeout: Duration::from_secs(10), max_in_flight: 64 },
+            ..EndpointSpec::default()
+        },
+        NOW,
+    );
     change(&mut endpoint);
     EndpointEntry {
         organization: OrganizationId::new(NOW, 1),

@@ -31,7 +31,7 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
             ("host", "forged"),
             ("te", "trailers"),
         ] {
-            endpoint.headers.insert(name.into(), value.into());
+            endpoint.spec.headers.insert(name.into(), value.into());
         }
     });
     let payload = Bytes::from_static(b"{ \"a\" : 1,\n\"b\":\"\xc3\xa9\0\xff\" }\n");
@@ -113,7 +113,7 @@ async fn only_the_user_agent_is_ours_unless_somebody_gives_it() {
         let given = |value: &str| ("user-agent".to_owned(), value.to_owned());
         let bench = Bench::start(quick());
         let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| {
-            endpoint.headers.extend(of_endpoint.map(given))
+            endpoint.spec.headers.extend(of_endpoint.map(given))
         });
         let mut sent = job(endpoint);
         sent.headers.extend(of_event.map(given));
@@ -161,11 +161,9 @@ async fn the_status_line_decides_and_redirects_are_not_followed() {
 async fn a_receiver_that_hangs_times_out_at_the_deadline() {
     let receiver = Receiver::start(Reply::Hang).await;
     let bench = Bench::start(quick());
-    bench.push(
-        bench.endpoint_with(&url(&receiver), |endpoint| {
-            endpoint.timeout = Duration::from_millis(300)
-        }),
-    );
+    bench.push(bench.endpoint_with(&url(&receiver), |endpoint| {
+        endpoint.spec.limits.timeout = Duration::from_millis(300)
+    }));
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::TimedOut, 0));
     assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
@@ -176,11 +174,9 @@ async fn a_receiver_that_hangs_times_out_at_the_deadline() {
 async fn a_slow_body_after_2xx_is_a_success_that_ends_at_the_deadline() {
     let receiver = Receiver::start(Reply::Drip).await;
     let bench = Bench::start(quick());
-    bench.push(
-        bench.endpoint_with(&url(&receiver), |endpoint| {
-            endpoint.timeout = Duration::from_millis(300)
-        }),
-    );
+    bench.push(bench.endpoint_with(&url(&receiver), |endpoint| {
+        endpoint.spec.limits.timeout = Duration::from_millis(300)
+    }));
     let result = bench.attempt().await;
     assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
     assert!(result.response_truncated && result.response_body.starts_with(b"x"));

@@ -89,7 +89,11 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
     let hostile = Hostile::start(vec![send(late), Act::Hang]).await;
     let bench = Bench::start(quick());
     let url = format!("http://hooks.example:{}/", hostile.port);
-    bench.push(bench.endpoint_with(&url, |endpoint| endpoint.timeout = Duration::from_millis(300)));
+    bench.push(
+        bench.endpoint_with(&url, |endpoint| {
+            endpoint.spec.limits.timeout = Duration::from_millis(300)
+        }),
+    );
     let result = bench.attempt().await;
     assert_eq!(
         (result.outcome(), result.status_code),

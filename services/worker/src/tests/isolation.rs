@@ -127,8 +127,9 @@ async fn a_waiting_job_that_another_worker_took_over_is_let_go() {
 async fn a_turn_comes_when_a_request_ends() {
     let hanging = Receiver::start(Reply::Hang).await;
     let bench = Bench::start(Options { initial_window: 2, ..quick() });
-    let bad = bench
-        .endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(50));
+    let bad = bench.endpoint_with(&url(&hanging), |endpoint| {
+        endpoint.spec.limits.timeout = Duration::from_millis(50)
+    });
     push(&bench, 10, bad, 1, 1);
     let reports = bench.reports(10).await;
     assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));

@@ -29,7 +29,7 @@ fn delivery(job: &Job) -> DeliveryId {
 async fn paused_and_deleted_endpoints_are_not_sent_to() {
     let (receiver, url) = receiver().await;
     let bench = Bench::start(quick());
-    bench.push(bench.endpoint_with(&url, |endpoint| endpoint.state = EndpointState::Paused));
+    bench.push(bench.endpoint_with(&url, |endpoint| endpoint.spec.state = EndpointState::Paused));
     assert_eq!(held(&bench.reports(1).await[0]), HoldReason::EndpointPaused);
     bench.push(EndpointId::new(NOW, 0));
     assert_eq!(held(&bench.reports(2).await[1]), HoldReason::EndpointDeleted);
@@ -47,8 +47,9 @@ async fn jobs_that_wait_are_given_back_when_their_endpoint_is_deleted_or_paused(
         (0..5).for_each(|_| drop(bench.push(endpoint)));
     }
     until("one of each hangs", || receiver.count() == 3).await;
-    let as_paused =
-        entry(&url, |endpoint| (endpoint.id, endpoint.state) = (paused, EndpointState::Paused));
+    let as_paused = entry(&url, |endpoint| {
+        (endpoint.meta.id, endpoint.spec.state) = (paused, EndpointState::Paused)
+    });
     bench.lookup.endpoints.lock().unwrap().remove(&deleted);
     bench.lookup.endpoints.lock().unwrap().insert(paused, Arc::new(as_paused));
     let reports = bench.reports(8).await;

@@ -111,8 +111,9 @@ async fn a_thousand_requests_are_under_way_at_once() {
     let bench = Bench::start(Options { initial_window: 50, ..quick() });
     // Each of 20 endpoints has 50: nobody answers before all have asked.
     for _ in 0..20 {
-        let endpoint = bench
-            .endpoint_with(&url(&receiver), |endpoint| endpoint.timeout = Duration::from_secs(20));
+        let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| {
+            endpoint.spec.limits.timeout = Duration::from_secs(20)
+        });
         for _ in 0..50 {
             bench.push(endpoint);
         }

@@ -168,7 +168,7 @@ pub(super) async fn deliver(acts: Vec<Act>) -> AttemptResult {
 }
 
 pub(super) async fn attempt(bench: &Bench, url: &str) -> AttemptResult {
-    bench.push(bench.endpoint_with(url, |endpoint| endpoint.timeout = TIMEOUT));
+    bench.push(bench.endpoint_with(url, |endpoint| endpoint.spec.limits.timeout = TIMEOUT));
     bench.attempt().await
 }
 

@@ -106,11 +106,9 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
     ] {
         let bench = Bench::start(Options { extra_roots: roots, ..quick() });
         let url = format!("https://{host}:{port}/");
-        bench.push(
-            bench.endpoint_with(&url, |endpoint| {
-                endpoint.timeout = std::time::Duration::from_secs(2)
-            }),
-        );
+        bench.push(bench.endpoint_with(&url, |endpoint| {
+            endpoint.spec.limits.timeout = std::time::Duration::from_secs(2)
+        }));
         let result = bench.attempt().await;
         if port == plain.port {
             // It waits for an HTTP request that never ends.

@@ -4,7 +4,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointId, EndpointState, Headers, ProjectId, Result, SigningSecret, Target,
+    Endpoint, EndpointId, EndpointSpec, EndpointState, Headers, Noun, ProjectId, Result,
+    SigningSecret, Target,
     address::Policy,
     endpoint::{MASK, has_masked_query},
     error::Violations,
@@ -16,11 +17,11 @@ use outrider_rpc::{
     convert::{duration, parse_duration, timestamp},
     validate,
 };
-use outrider_store::{EndpointChange, NewEndpoint};
+use outrider_store::NewEndpoint;
 
 use crate::{
     fields,
-    mask::{Changes, Mutable},
+    spec::{Change, Field, changes, read},
 };
 
 /// The violation of a field that contains a mask instead of a value.
@@ -32,26 +33,64 @@ const FIXED: &[&str] = &["endpoint_id", "project_id", "create_time", "update_tim
 
 /// Converts an endpoint for an answer.
 pub fn to_wire(endpoint: Endpoint) -> wire::Endpoint {
-    let Target::Http { url } = endpoint.target;
+    let Noun { meta, spec } = endpoint;
+    let Target::Http { url } = spec.target;
     wire::Endpoint {
-        endpoint_id: endpoint.id.to_string(),
-        project_id: endpoint.project.to_string(),
+        endpoint_id: meta.id.to_string(),
+        project_id: meta.fixed.project.to_string(),
         target: Some(wire::endpoint::Target::Http(wire::HttpTarget { url })),
-        description: endpoint.description,
-        state: match endpoint.state {
+        description: spec.description,
+        state: match spec.state {
             EndpointState::Active => wire::EndpointState::Active,
             EndpointState::Paused => wire::EndpointState::Paused,
         }
         .into(),
-        timeout: Some(duration(endpoint.timeout)),
-        max_in_flight: endpoint.max_in_flight,
-        headers: endpoint.headers.into_iter().collect(),
-        metadata: endpoint.metadata.into_iter().collect(),
-        owner_id: endpoint.owner.unwrap_or_default(),
-        create_time: Some(timestamp(endpoint.created_at)),
-        update_time: Some(timestamp(endpoint.updated_at)),
+        timeout: Some(duration(spec.limits.timeout)),
+        max_in_flight: spec.limits.max_in_flight,
+        headers: spec.headers.into_iter().collect(),
+        metadata: spec.metadata.into_iter().collect(),
+        owner_id: spec.owner.unwrap_or_default(),
+        create_time: Some(timestamp(meta.created_at)),
+        update_time: Some(timestamp(meta.updated_at)),
         secret: None,
     }
+}
+
+fn settable(policy: &Policy) -> Vec<Field<'_, wire::Endpoint, EndpointSpec>> {
+    let target = |violations: &mut Violations, endpoint: &wire::Endpoint| {
+        target(violations, endpoint, policy)
+    };
+    vec![
+        Field::new(
+            "target",
+            |e| e.target.is_some(),
+            target,
+            |spec: &mut EndpointSpec| &mut spec.target,
+        )
+        .or(&["http", "http.url"]),
+        Field::new(
+            "description",
+            |e| !e.description.is_empty(),
+            description,
+            |spec| &mut spec.description,
+        ),
+        Field::new("state", |e| e.state != 0, state, |spec| &mut spec.state),
+        Field::new("timeout", |e| e.timeout.is_some(), timeout, |spec| &mut spec.limits.timeout),
+        Field::new(
+            "max_in_flight",
+            |e| e.max_in_flight != 0,
+            max_in_flight,
+            |spec| &mut spec.limits.max_in_flight,
+        ),
+        Field::new("headers", |e| !e.headers.is_empty(), headers, |spec| &mut spec.headers),
+        Field::new("metadata", |e| !e.metadata.is_empty(), metadata, |spec| &mut spec.metadata),
+        Field::new(
+            "owner_id",
+            |e| !e.owner_id.is_empty(),
+            |violations, e| owner(violations, "endpoint.owner_id", &e.owner_id),
+            |spec| &mut spec.owner,
+        ),
+    ]
 }
 
 /// Reads the request to create an endpoint. `random` creates the signing secret if none is given.
@@ -70,34 +109,15 @@ pub fn create<'a>(
         &endpoint.project_id,
         &request.project_id,
     );
-    let target = target(&mut violations, &endpoint, policy);
-    let description = description(&mut violations, &endpoint);
-    let state = state(&mut violations, &endpoint);
-    let timeout = timeout(&mut violations, &endpoint);
-    let max_in_flight = max_in_flight(&mut violations, &endpoint);
-    let headers = headers(&mut violations, &endpoint);
-    let metadata = metadata(&mut violations, &endpoint);
-    let owner = owner(&mut violations, "endpoint.owner_id", &endpoint.owner_id);
+    let spec = read(&mut violations, &settable(policy), &endpoint);
     let given = given_secret(&mut violations, request);
     let request_id = fields::request_id(&mut violations, &request.request_id);
     violations.finish()?;
 
     let secret = given.map_or_else(random, Ok)?;
-    let value = project.zip(id).zip(target).map(|((project, id), target)| {
-        let new = NewEndpoint {
-            id,
-            target,
-            description,
-            state,
-            timeout,
-            max_in_flight,
-            headers,
-            metadata,
-            owner,
-            secret,
-        };
-        (project, new, request_id)
-    });
+    let value = project
+        .zip(id)
+        .map(|(project, id)| (project, NewEndpoint { id, spec, secret }, request_id));
     fields::checked(Violations::new(), value)
 }
 
@@ -133,7 +153,7 @@ pub fn gives_secret(request: &wire::CreateEndpointRequest) -> bool {
 pub fn change(
     request: wire::UpdateEndpointRequest,
     policy: &Policy,
-) -> Result<(ProjectId, EndpointId, EndpointChange)> {
+) -> Result<(ProjectId, EndpointId, Change<EndpointSpec>)> {
     let mut violations = Violations::new();
     let project = fields::id(&mut violations, "project_id", &request.project_id);
     let id = fields::id(&mut violations, "endpoint_id", &request.endpoint_id);
@@ -155,19 +175,8 @@ pub fn change(
         "endpoint.secret",
         "can be given at creation only",
     );
-    let changes =
-        Changes::resolve(&mut violations, request.update_mask.as_ref(), &mutable(&endpoint), FIXED);
-    let v = &mut violations;
-    let change = EndpointChange {
-        target: changes.take("target", || target(v, &endpoint, policy)).flatten(),
-        description: changes.take("description", || description(v, &endpoint)),
-        state: changes.take("state", || state(v, &endpoint)),
-        timeout: changes.take("timeout", || timeout(v, &endpoint)),
-        max_in_flight: changes.take("max_in_flight", || max_in_flight(v, &endpoint)),
-        headers: changes.take("headers", || headers(v, &endpoint)),
-        metadata: changes.take("metadata", || metadata(v, &endpoint)),
-        owner: changes.take("owner_id", || owner(v, "endpoint.owner_id", &endpoint.owner_id)),
-    };
+    let mask = request.update_mask.as_ref();
+    let change = changes(&mut violations, &settable(policy), &endpoint, mask, FIXED);
     fields::checked(violations, project.zip(id).map(|(project, id)| (project, id, change)))
 }
 
@@ -180,38 +189,20 @@ pub fn owner(violations: &mut Violations, field: &str, text: &str) -> Option<Str
     Some(text.to_owned())
 }
 
-fn mutable(endpoint: &wire::Endpoint) -> [Mutable; 8] {
-    [
-        Mutable { name: "target", aliases: &["http", "http.url"], set: endpoint.target.is_some() },
-        Mutable::new("description", !endpoint.description.is_empty()),
-        Mutable::new("state", endpoint.state != 0),
-        Mutable::new("timeout", endpoint.timeout.is_some()),
-        Mutable::new("max_in_flight", endpoint.max_in_flight != 0),
-        Mutable::new("headers", !endpoint.headers.is_empty()),
-        Mutable::new("metadata", !endpoint.metadata.is_empty()),
-        Mutable::new("owner_id", !endpoint.owner_id.is_empty()),
-    ]
-}
-
-fn target(
-    violations: &mut Violations,
-    endpoint: &wire::Endpoint,
-    policy: &Policy,
-) -> Option<Target> {
+fn target(violations: &mut Violations, endpoint: &wire::Endpoint, policy: &Policy) -> Target {
     const FIELD: &str = "endpoint.http.url";
-    let url = match &endpoint.target {
-        Some(wire::endpoint::Target::Http(http)) if !http.url.is_empty() => &http.url,
-        _ => {
-            violations.add(FIELD, "is required");
-            return None;
-        }
+    let given = match &endpoint.target {
+        Some(wire::endpoint::Target::Http(http)) => http.url.as_str(),
+        None => "",
     };
-    if has_masked_query(url) {
+    if given.is_empty() {
+        violations.add(FIELD, "is required");
+    } else if has_masked_query(given) {
         violations.add(FIELD, MASKED);
-        return None;
+    } else if let Some(url) = violations.check(FIELD, WebhookUrl::parse(given, policy)) {
+        return Target::Http { url: url.as_str().to_owned() };
     }
-    let url = violations.check(FIELD, WebhookUrl::parse(url, policy))?;
-    Some(Target::Http { url: url.as_str().to_owned() })
+    Target::Http { url: String::new() }
 }
 
 fn description(violations: &mut Violations, endpoint: &wire::Endpoint) -> String {

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use outrider_model::{Error, Timestamp};
+use outrider_model::{DeliveryLimits, EndpointFixed, Error, Timestamp};
 use prost_types::{Duration as WireDuration, FieldMask};
 
 use super::*;
@@ -34,7 +34,8 @@ fn random() -> Result<SigningSecret> {
     Ok(SigningSecret::from_bytes(&[7; 32]).unwrap())
 }
 
-fn update(endpoint: wire::Endpoint, paths: &[&str]) -> Result<EndpointChange> {
+/// A stored spec after an update.
+fn update(endpoint: wire::Endpoint, paths: &[&str]) -> Result<EndpointSpec> {
     let request = wire::UpdateEndpointRequest {
         project_id: ProjectId::new(Timestamp(0), 1).to_string(),
         endpoint_id: EndpointId::new(Timestamp(0), 2).to_string(),
@@ -43,7 +44,11 @@ fn update(endpoint: wire::Endpoint, paths: &[&str]) -> Result<EndpointChange> {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         }),
     };
-    change(request, &STRICT).map(|(_, _, change)| change)
+    change(request, &STRICT).map(|(_, _, change)| {
+        let mut spec = whole().spec;
+        change.apply(&mut spec);
+        spec
+    })
 }
 
 fn fields<T>(result: Result<T>) -> Vec<String> {
@@ -58,12 +63,13 @@ fn seconds(seconds: i64) -> Option<WireDuration> {
 #[test]
 fn absent_fields_get_their_defaults() {
     let new = created(minimal()).unwrap();
-    assert_eq!(new.target, Target::Http { url: "https://example.com/hook".to_owned() });
+    let spec = new.spec;
+    assert_eq!(spec.target, Target::Http { url: "https://example.com/hook".to_owned() });
     assert_eq!(
-        (new.state, new.timeout, new.max_in_flight),
+        (spec.state, spec.limits.timeout, spec.limits.max_in_flight),
         (EndpointState::Active, Duration::from_secs(15), 64)
     );
-    assert_eq!((new.id, new.owner, new.secret.expose()), (None, None, [7; 32].as_slice()));
+    assert_eq!((new.id, spec.owner, new.secret.expose()), (None, None, [7; 32].as_slice()));
 }
 
 #[test]
@@ -87,11 +93,11 @@ fn given_fields_are_kept() {
     };
     let (_, new, request_id) = create(&given, &STRICT, || panic!("a secret is given")).unwrap();
     assert_eq!(
-        (new.id, new.state, new.timeout),
+        (new.id, new.spec.state, new.spec.limits.timeout),
         (Some(id), EndpointState::Paused, Duration::from_secs(30))
     );
-    assert_eq!((new.headers["x-a"].as_str(), new.metadata["Team"].as_str()), ("1", "é"));
-    assert_eq!((new.owner.as_deref(), request_id), (Some("customer-1"), Some("r-1")));
+    assert_eq!((new.spec.headers["x-a"].as_str(), new.spec.metadata["Team"].as_str()), ("1", "é"));
+    assert_eq!((new.spec.owner.as_deref(), request_id), (Some("customer-1"), Some("r-1")));
     assert_eq!(new.secret.reveal(), SECRET);
 }
 
@@ -262,11 +268,10 @@ fn the_lists_of_the_installation_apply_when_a_url_is_saved() {
 
 #[test]
 fn a_mask_is_refused_where_a_value_belongs() {
-    let masked = Endpoint {
-        target: Target::Http { url: "https://example.com/hook?key=value".to_owned() },
-        headers: [("x-a".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())].into(),
-        ..whole()
-    };
+    let mut masked = whole();
+    masked.spec.target = Target::Http { url: "https://example.com/hook?key=value".to_owned() };
+    masked.spec.headers =
+        [("x-a".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())].into();
     let mut sent_back = wire::Endpoint {
         endpoint_id: String::new(),
         project_id: String::new(),
@@ -289,7 +294,7 @@ fn a_mask_is_refused_where_a_value_belongs() {
     let kept =
         update(wire::Endpoint { description: "new".to_owned(), ..sent_back }, &["description"])
             .unwrap();
-    assert_eq!((kept.target, kept.headers, kept.description.as_deref()), (None, None, Some("new")));
+    assert_eq!(kept, EndpointSpec { description: "new".to_owned(), ..whole().spec });
 }
 
 #[test]
@@ -305,7 +310,7 @@ fn timeouts_are_1_to_30_seconds() {
     }
     let timeout = Some(WireDuration { seconds: 1, nanos: 500_000_000 });
     assert_eq!(
-        created(wire::Endpoint { timeout, ..minimal() }).unwrap().timeout,
+        created(wire::Endpoint { timeout, ..minimal() }).unwrap().spec.limits.timeout,
         Duration::from_millis(1_500)
     );
 }
@@ -317,25 +322,24 @@ fn the_mask_clears_to_the_default() {
         &["state", "timeout", "max_in_flight", "headers", "owner_id"],
     )
     .unwrap();
-    assert_eq!(
-        (cleared.state, cleared.timeout),
-        (Some(EndpointState::Active), Some(Duration::from_secs(15)))
-    );
-    assert_eq!((cleared.max_in_flight, cleared.owner), (Some(64), Some(None)));
-    assert!(cleared.headers.unwrap().is_empty());
-    assert_eq!((cleared.target, cleared.description, cleared.metadata), (None, None, None));
+    let expected = EndpointSpec {
+        state: EndpointState::Active,
+        limits: DeliveryLimits { timeout: Duration::from_secs(15), max_in_flight: 64 },
+        headers: Headers::default(),
+        owner: None,
+        ..whole().spec
+    };
+    assert_eq!(cleared, expected);
     assert_eq!(fields(update(wire::Endpoint::default(), &["*"])), ["endpoint.http.url"]);
 }
 
 #[test]
 fn without_a_mask_set_fields_change() {
-    let change =
+    let changed =
         update(wire::Endpoint { description: "new".to_owned(), ..minimal() }, &[]).unwrap();
-    assert!(change.target.is_some());
-    assert_eq!(
-        (change.description.as_deref(), change.state, change.owner),
-        (Some("new"), None, None)
-    );
+    let target = Target::Http { url: "https://example.com/hook".to_owned() };
+    let expected = EndpointSpec { target, description: "new".to_owned(), ..whole().spec };
+    assert_eq!(changed, expected);
     // Fields that the mask does not name are not checked.
     let unread = wire::Endpoint { timeout: seconds(99), ..minimal() };
     assert!(update(unread, &["http"]).is_ok());
@@ -359,20 +363,17 @@ fn masks_name_mutable_fields_only() {
 
 fn whole() -> Endpoint {
     let at = Timestamp(1_700_000_000_000_000);
-    Endpoint {
-        id: EndpointId::new(at, 1),
-        project: ProjectId::new(at, 2),
+    let spec = EndpointSpec {
         target: Target::Http { url: "https://example.com/".to_owned() },
         description: "d".to_owned(),
         state: EndpointState::Paused,
-        timeout: Duration::from_millis(1_500),
-        max_in_flight: 3,
+        limits: DeliveryLimits { timeout: Duration::from_millis(1_500), max_in_flight: 3 },
         headers: [("x-a".to_owned(), "1".to_owned())].into(),
         metadata: [("m".to_owned(), "2".to_owned())].into(),
-        owner: None,
-        created_at: at,
-        updated_at: at,
-    }
+        owner: Some("o".to_owned()),
+    };
+    let fixed = EndpointFixed { project: ProjectId::new(at, 2) };
+    Endpoint::new(EndpointId::new(at, 1), fixed, spec, at)
 }
 
 #[test]
@@ -380,15 +381,8 @@ fn an_endpoint_is_converted_to_the_wire() {
     let endpoint = whole();
     let wire = to_wire(endpoint.clone());
     assert_eq!(wire.timeout, Some(WireDuration { seconds: 1, nanos: 500_000_000 }));
-    assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, ""));
+    assert_eq!((wire.state(), wire.owner_id.as_str()), (wire::EndpointState::Paused, "o"));
     // The project is that of the request.
     let back = created(wire::Endpoint { project_id: String::new(), ..wire }).unwrap();
-    assert_eq!(
-        (back.id, back.target, back.timeout),
-        (Some(endpoint.id), endpoint.target, endpoint.timeout)
-    );
-    assert_eq!(
-        (back.headers, back.metadata, back.max_in_flight),
-        (endpoint.headers, endpoint.metadata, 3)
-    );
+    assert_eq!((back.id, back.spec), (Some(endpoint.id), endpoint.spec));
 }

@@ -138,7 +138,7 @@ impl SchemaCache {
         requester: Requester,
     ) -> Result<Arc<Compiled>> {
         let owner = Holder {
-            organization: project.organization,
+            organization: project.fixed.organization,
             project: Some(project.id),
             actor: Actor::System,
         };

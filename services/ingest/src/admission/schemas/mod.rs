@@ -69,7 +69,7 @@ impl SchemaValidator {
     /// Returns the catalog for the events of a project, or `None` if the project does not validate
     /// events.
     pub async fn catalog(&self, project: &Project) -> Result<Option<Arc<Catalogue>>> {
-        match project.schema_validation {
+        match project.spec.schema_validation {
             SchemaValidation::Off => Ok(None),
             SchemaValidation::Warn | SchemaValidation::Reject => {
                 self.directory.catalogue(project.id).await.map(Some)
@@ -108,7 +108,7 @@ impl SchemaValidator {
             keywords = %joined(&keywords),
             "a payload does not match its schema"
         );
-        if project.schema_validation == SchemaValidation::Reject {
+        if project.spec.schema_validation == SchemaValidation::Reject {
             findings.refusal = Some(refusal(violations));
         } else {
             findings.warnings.extend(violations.into_iter().map(warning));

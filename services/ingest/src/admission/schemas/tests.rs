@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use outrider_model::{ApiKeyId, Principal, Timestamp, principal::Actor};
-use outrider_shares::Holder;
-use outrider_store::{
-    DirectoryOptions, MasterKeys, NewEventType, NewProject, ProjectChange, Store, StoreOptions,
+use outrider_model::{
+    ApiKeyId, EventTypeSpec, Principal, ProjectSpec, Timestamp, principal::Actor,
 };
+use outrider_shares::Holder;
+use outrider_store::{DirectoryOptions, MasterKeys, NewEventType, NewProject, Store, StoreOptions};
 
 use super::{
     cache::{COMPILED_BYTES, COMPILED_FACTOR},
@@ -54,18 +54,13 @@ async fn tenant(store: &Store, directory: &Directory, key: u64) -> Tenant {
     let organization = store.create_organization(Actor::System, "o").await.unwrap();
     let principal = Principal::system(organization.id);
     let project = store.create_project(&principal, NewProject::default(), None).await.unwrap().id;
-    let reject = ProjectChange {
-        schema_validation: Some(SchemaValidation::Reject),
-        ..ProjectChange::default()
-    };
+    let reject = |spec: &mut ProjectSpec| spec.schema_validation = SchemaValidation::Reject;
     store.update_project(&principal, project, reject).await.unwrap();
     for event_type in TYPES {
         let schema = Some(SCHEMA.to_owned());
         let entry = NewEventType {
             event_type: event_type.parse().unwrap(),
-            description: String::new(),
-            schema,
-            deprecated: false,
+            spec: EventTypeSpec { schema, ..EventTypeSpec::default() },
         };
         store.create_event_type(&principal, project, entry, None).await.unwrap();
     }

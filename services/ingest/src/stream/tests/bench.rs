@@ -131,7 +131,7 @@ impl Bench {
         store.migrate_up().await.unwrap();
         let organization = store.create_organization(Actor::System, "Acme").await.unwrap();
         let principal = Principal::system(organization.id);
-        let new = NewProject { name: "p".to_owned(), ..Default::default() };
+        let new = NewProject::default();
         let project = store.create_project(&principal, new, None).await.unwrap().id.to_string();
         let (intake, shutdown) = (Arc::new(Fake::default()), CancellationToken::new());
         let options = Options { stream, ..Options::default() };

@@ -87,7 +87,7 @@ impl Inner {
     pub async fn forget_deleted(&self, now: Instant) {
         let Some(deleted) = self.deleted_projects.due(now) else { return };
         let is_deleted = |entry: &Option<Arc<EndpointEntry>>| {
-            entry.as_ref().is_some_and(|entry| deleted.has(entry.endpoint.project))
+            entry.as_ref().is_some_and(|entry| deleted.has(entry.endpoint.fixed.project))
         };
         self.endpoints.forget(is_deleted).await;
     }
@@ -113,7 +113,9 @@ impl Inner {
         };
         // A project never changes its organization. If it is not known here yet, the change that
         // created it precedes the one that created its endpoint, which then is loaded again.
-        let Some(project) = self.project(endpoint.project).await? else { return Ok((None, None)) };
+        let Some(project) = self.project(endpoint.fixed.project).await? else {
+            return Ok((None, None));
+        };
         let stored = match endpoint_secrets::load(
             store.read(),
             store.master_keys(),
@@ -130,7 +132,7 @@ impl Inner {
         let secrets = stored.into_iter().map(|stored| stored.secret).collect();
         Ok((
             Some(Arc::new(EndpointEntry {
-                organization: project.organization,
+                organization: project.fixed.organization,
                 endpoint,
                 secrets,
                 is_readable,

@@ -133,11 +133,11 @@ pub(super) fn invalid() -> Error {
 async fn load(store: &Store, id: ApiKeyId) -> Result<Option<Arc<Entry>>> {
     let Some((key, hash)) = api_keys::load(store.read(), id).await? else { return Ok(None) };
     let principal = Principal {
-        organization: key.organization,
-        project: key.project,
+        organization: key.fixed.organization,
+        project: key.fixed.project,
         owner: None,
         actor: Actor::ApiKey(id),
-        scopes: key.scopes,
+        scopes: key.spec.scopes,
     };
-    Ok(Some(Arc::new(Entry { hash, expires_at: key.expires_at, principal })))
+    Ok(Some(Arc::new(Entry { hash, expires_at: key.spec.expires_at, principal })))
 }

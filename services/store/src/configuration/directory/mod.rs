@@ -22,7 +22,7 @@ use outrider_shares::Holder;
 
 use super::{
     event_types::{self, Catalogue},
-    projects, subscription_rows,
+    projects, subscriptions,
 };
 use crate::Store;
 use inner::Inner;
@@ -65,7 +65,7 @@ impl Directory {
             let project = projects::load(inner.store.read(), id).await?;
             Ok((
                 project
-                    .filter(|project| project.organization == principal.organization)
+                    .filter(|project| project.fixed.organization == principal.organization)
                     .map(Arc::new),
                 None,
             ))
@@ -91,8 +91,8 @@ impl Directory {
             return Ok(Arc::default());
         }
         let load = || async move {
-            let subscriptions = subscription_rows::load(inner.store.read(), project).await?;
-            Ok((Arc::new(Router::new(&subscriptions)), None))
+            let all = subscriptions::load(inner.store.read(), project).await?;
+            Ok((Arc::new(Router::new(&all)), None))
         };
         inner.routers.get(project, &inner.versions, inner.now(), load).await
     }
@@ -135,7 +135,7 @@ impl Directory {
         let Some(entry) = inner.endpoints.get(id, &inner.versions, inner.now(), load).await? else {
             return Ok(None);
         };
-        let project = inner.project(entry.endpoint.project).await?;
+        let project = inner.project(entry.endpoint.fixed.project).await?;
         Ok(project.map(|_| entry))
     }
 

@@ -28,7 +28,7 @@ pub async fn of_many_at_once_one_makes_everything(database: &TestDatabase) {
     let [first] = made.as_slice() else { panic!("{} of 8 made something", made.len()) };
     for (_, outcome) in &outcomes {
         if let Bootstrapped::Exists(oldest) = outcome {
-            assert_eq!((oldest.id, oldest.name.as_str()), (first.organization, "Acme"));
+            assert_eq!((oldest.id, oldest.spec.name.as_str()), (first.organization, "Acme"));
         }
     }
     // One organization, one project and one key, each with an entry in the feed.

@@ -1,9 +1,9 @@
 use std::fs;
 
-use outrider_model::{ApiKeyId, Principal, Scope, Timestamp, principal::Actor};
+use outrider_model::{ApiKeyId, EndpointSpec, Principal, Scope, Timestamp, principal::Actor};
 
 use crate::{
-    ChangeAction, ChangeKind, EndpointChange,
+    ChangeAction, ChangeKind,
     testing::{TestDatabase, tenant::*},
 };
 
@@ -15,8 +15,7 @@ pub async fn tell_who_did_what_in_order_without_secrets(database: &TestDatabase)
     let (who, project) = (&tenant.principal, tenant.project.id);
     let endpoint = tenant.endpoint(&store).await;
     tenant.subscription(&store, &endpoint, "a").await;
-    let change =
-        EndpointChange { description: Some("new".to_owned()), ..EndpointChange::default() };
+    let change = |spec: &mut EndpointSpec| spec.description = "new".to_owned();
     store.update_endpoint(who, project, endpoint.id, change).await.unwrap();
     let (_, token) =
         store.create_api_key(who, new_api_key(&[Scope::EventsRead]), None).await.unwrap();

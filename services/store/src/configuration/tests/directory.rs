@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use outrider_model::{EndpointState, Reason, Scope, Token};
+use outrider_model::{
+    ApiKeySpec, EndpointSpec, EndpointState, Reason, Scope, SubscriptionSpec, Token,
+};
 use sea_orm::EntityTrait;
 
 use crate::{
-    ApiKeyChange, Directory, DirectoryOptions, EndpointChange, NewApiKey, Store,
-    SubscriptionChange,
+    Directory, DirectoryOptions, NewApiKey, Store,
     configuration::entity::change,
     testing::{TestDatabase, tenant::*},
 };
@@ -22,8 +23,8 @@ fn directory(store: &Store) -> Directory {
     Directory::new(store.clone(), DirectoryOptions::default())
 }
 
-fn pause(state: EndpointState) -> EndpointChange {
-    EndpointChange { state: Some(state), ..EndpointChange::default() }
+fn pause(state: EndpointState) -> impl FnOnce(&mut EndpointSpec) + Send {
+    move |spec| spec.state = state
 }
 
 pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase) {
@@ -37,7 +38,7 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     let principal = directory.principal(&token.hashed()).await.unwrap();
     assert_eq!(
         (principal.organization, principal.scopes, principal.project),
-        (who.organization, key.scopes, None)
+        (who.organization, key.spec.scopes, None)
     );
     assert_eq!(principal.actor, outrider_model::principal::Actor::ApiKey(key.id));
     let unknown = Token::new(outrider_model::ApiKeyId::new(store.clock().now(), 1), [1; 32]);
@@ -47,8 +48,7 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
     );
     assert_reason(directory.principal(&unknown.hashed()).await, Reason::InvalidCredentials);
 
-    let change =
-        ApiKeyChange { scopes: Some(scope_set(&[Scope::Admin])), ..ApiKeyChange::default() };
+    let change = |spec: &mut ApiKeySpec| spec.scopes = scope_set(&[Scope::Admin]);
     store.update_api_key(who, key.id, change).await.unwrap();
     directory.refresh().await.unwrap();
     assert!(
@@ -60,7 +60,8 @@ pub async fn knows_keys_until_they_are_revoked_or_expire(database: &TestDatabase
 
     // It expires without a change.
     let expires_at = store.clock().now().plus(Duration::from_millis(400));
-    let new = NewApiKey { expires_at: Some(expires_at), ..new_api_key(&[Scope::EventsRead]) };
+    let mut new = new_api_key(&[Scope::EventsRead]);
+    new.spec.expires_at = Some(expires_at);
     let (_, token) = store.create_api_key(who, new, None).await.unwrap();
     let token = token.unwrap();
     let until_refused = async {
@@ -121,14 +122,14 @@ pub async fn follows_every_change(database: &TestDatabase) {
         directory.refresh().await.unwrap();
         directory.router(project).await.unwrap().route(event_type).len()
     };
-    assert_eq!(directory.project(who, project).await.unwrap().name, "a");
+    assert_eq!(directory.project(who, project).await.unwrap().spec.name, "a");
     assert_not_found(directory.project(&outsider.principal, project).await, "project");
     assert_eq!(routes("x.y").await, 0);
     let (endpoint, other) = (tenant.endpoint(&store).await, tenant.endpoint(&store).await);
     let subscription = tenant.subscription(&store, &endpoint, "x.*").await;
     tenant.subscription(&store, &other, "*").await;
     assert_eq!(routes("x.y").await, 2);
-    let change = SubscriptionChange { name: None, event_types: Some(vec!["z".parse().unwrap()]) };
+    let change = |spec: &mut SubscriptionSpec| spec.event_types = vec!["z".parse().unwrap()];
     store.update_subscription(who, project, subscription.id, change).await.unwrap();
     assert_eq!((routes("x.y").await, routes("z").await), (1, 2));
     store.delete_subscription(who, project, subscription.id).await.unwrap();
@@ -143,7 +144,7 @@ pub async fn follows_every_change(database: &TestDatabase) {
     store.update_endpoint(who, project, endpoint.id, pause(EndpointState::Paused)).await.unwrap();
     directory.refresh().await.unwrap();
     assert_eq!(
-        directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state,
+        directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.spec.state,
         EndpointState::Paused
     );
     // What was missing is found once it exists.
@@ -157,19 +158,9 @@ pub async fn follows_every_change(database: &TestDatabase) {
     assert_eq!(routes("z").await, 0);
     assert!(directory.endpoint(other.id).await.unwrap().is_none());
 
-    store
-        .update_project(
-            who,
-            project,
-            crate::ProjectChange {
-                name: Some("new".to_owned()),
-                ..crate::ProjectChange::default()
-            },
-        )
-        .await
-        .unwrap();
+    store.update_project(who, project, |spec| spec.name = "new".to_owned()).await.unwrap();
     directory.refresh().await.unwrap();
-    assert_eq!(directory.project(who, project).await.unwrap().name, "new");
+    assert_eq!(directory.project(who, project).await.unwrap().spec.name, "new");
     tenant.subscription(&store, &endpoint, "*").await;
     assert_eq!(routes("z").await, 1);
     store.delete_project(who, project).await.unwrap();
@@ -194,7 +185,7 @@ pub async fn is_fresh_within_a_second_of_another_process(database: &TestDatabase
     other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, paused).await.unwrap();
     let changed = tokio::time::Instant::now();
     let until_seen = async {
-        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state
+        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.spec.state
             == EndpointState::Active
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -233,7 +224,7 @@ pub async fn is_never_stale_after_a_refresh(database: &TestDatabase) {
         directory.refresh().await.unwrap();
         for _ in 0..3 {
             let seen = directory.endpoint(endpoint.id).await.unwrap().unwrap();
-            assert_eq!(seen.endpoint.state, state, "round {round}");
+            assert_eq!(seen.endpoint.spec.state, state, "round {round}");
             tokio::task::yield_now().await;
         }
     }
@@ -269,7 +260,7 @@ pub async fn follows_a_flood_of_announcements_at_a_pace(database: &TestDatabase)
     let paused = pause(EndpointState::Paused);
     other.update_endpoint(&tenant.principal, tenant.project.id, endpoint.id, paused).await.unwrap();
     let until_seen = async {
-        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state
+        while directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.spec.state
             == EndpointState::Active
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -304,7 +295,7 @@ pub async fn drops_everything_when_the_feed_was_replaced(database: &TestDatabase
         .unwrap();
     directory.refresh().await.unwrap();
     assert_eq!(
-        directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.state,
+        directory.endpoint(endpoint.id).await.unwrap().unwrap().endpoint.spec.state,
         EndpointState::Paused
     );
 }

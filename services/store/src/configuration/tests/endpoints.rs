@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use outrider_model::{
-    EndpointId, EndpointState, Principal, ProjectId, Reason, SubscriptionId, Target, Timestamp,
+    DeliveryLimits, EndpointId, EndpointSpec, EndpointState, Principal, ProjectId, Reason,
+    SubscriptionId, SubscriptionSpec, Target, Timestamp,
 };
 use sea_orm::{EntityTrait, IntoActiveModel, Set};
 
 use crate::{
-    EndpointChange, MasterKeys, NewEndpoint, NewProject, NewSubscription, Store, StoreOptions,
-    SubscriptionChange,
+    MasterKeys, NewEndpoint, NewProject, NewSubscription, Store, StoreOptions,
     configuration::entity::endpoint_secret,
     testing::{TestDatabase, tenant::*},
 };
@@ -18,27 +18,19 @@ pub async fn are_kept_as_they_were_given(database: &TestDatabase) {
     let (who, project) = (&tenant.principal, tenant.project.id);
     let endpoint = tenant.endpoint(&store).await;
     let new = new_endpoint();
-    assert_eq!(
-        (&endpoint.target, &endpoint.headers, &endpoint.metadata),
-        (&new.target, &new.headers, &new.metadata)
-    );
-    assert_eq!(
-        (endpoint.timeout, endpoint.max_in_flight, endpoint.state),
-        (new.timeout, 7, EndpointState::Active)
-    );
+    assert_eq!(endpoint.spec, new.spec);
     assert_eq!(store.get_endpoint(who, project, endpoint.id).await.unwrap(), endpoint);
     assert_eq!(store.endpoint_secret(who, project, endpoint.id).await.unwrap().expose(), SECRET);
     let subscription = tenant.subscription(&store, &endpoint, "invoice.*").await;
     assert_eq!(store.get_subscription(who, project, subscription.id).await.unwrap(), subscription);
     // Texts that must not become a part of SQL.
-    let odd = NewEndpoint {
-        description: "'; DROP TABLE endpoints; -- \u{1f600} \\ \"".to_owned(),
-        ..new_endpoint()
-    };
+    let odd = new_endpoint_with(|spec| {
+        spec.description = "'; DROP TABLE endpoints; -- \u{1f600} \\ \"".to_owned();
+    });
     let kept = store.create_endpoint(who, project, odd.clone(), None).await.unwrap();
     assert_eq!(
-        store.get_endpoint(who, project, kept.id).await.unwrap().description,
-        odd.description
+        store.get_endpoint(who, project, kept.id).await.unwrap().spec.description,
+        odd.spec.description
     );
 }
 
@@ -47,43 +39,46 @@ pub async fn change_only_what_is_given(database: &TestDatabase) {
     let tenant = tenant(&store, "a").await;
     let (who, project) = (&tenant.principal, tenant.project.id);
     let before = tenant.endpoint(&store).await;
-    let same =
-        store.update_endpoint(who, project, before.id, EndpointChange::default()).await.unwrap();
+    let same = store.update_endpoint(who, project, before.id, |_| {}).await.unwrap();
     assert_eq!(same, before);
-    let pause = EndpointChange { state: Some(EndpointState::Paused), ..EndpointChange::default() };
+    let pause = |spec: &mut EndpointSpec| spec.state = EndpointState::Paused;
     let paused = store.update_endpoint(who, project, before.id, pause).await.unwrap();
     assert!(paused.updated_at > before.updated_at);
-    let expected = outrider_model::Endpoint {
-        state: EndpointState::Paused,
-        updated_at: paused.updated_at,
-        ..before.clone()
-    };
+    let mut expected = before.clone();
+    expected.spec.state = EndpointState::Paused;
+    expected.meta.updated_at = paused.updated_at;
     assert_eq!(paused, expected);
-    let everything = EndpointChange {
-        target: Some(Target::Http { url: "http://other.example/".to_owned() }),
-        description: Some(String::new()),
-        state: Some(EndpointState::Active),
-        timeout: Some(Duration::from_secs(30)),
-        max_in_flight: Some(1_024),
-        headers: Some([].into()),
-        metadata: Some([].into()),
-        owner: Some(Some("ann".to_owned())),
+    let everything = |spec: &mut EndpointSpec| {
+        *spec = EndpointSpec {
+            target: Target::Http { url: "http://other.example/".to_owned() },
+            description: String::new(),
+            state: EndpointState::Active,
+            limits: DeliveryLimits { timeout: Duration::from_secs(30), max_in_flight: 1_024 },
+            headers: [].into(),
+            metadata: [].into(),
+            owner: Some("ann".to_owned()),
+        };
     };
     let changed = store.update_endpoint(who, project, before.id, everything).await.unwrap();
     assert_eq!(store.get_endpoint(who, project, before.id).await.unwrap(), changed);
     assert_eq!(
-        (changed.owner.as_deref(), changed.max_in_flight, changed.headers.len()),
+        (
+            changed.spec.owner.as_deref(),
+            changed.spec.limits.max_in_flight,
+            changed.spec.headers.len()
+        ),
         (Some("ann"), 1_024, 0)
     );
-    let unowned = EndpointChange { owner: Some(None), ..EndpointChange::default() };
-    assert_eq!(store.update_endpoint(who, project, before.id, unowned).await.unwrap().owner, None);
+    let unowned = |spec: &mut EndpointSpec| spec.owner = None;
+    let unowned = store.update_endpoint(who, project, before.id, unowned).await.unwrap();
+    assert_eq!(unowned.spec.owner, None);
     // The secret and the subscriptions are unchanged.
     assert_eq!(store.endpoint_secret(who, project, before.id).await.unwrap().expose(), SECRET);
     let subscription = tenant.subscription(&store, &before, "a").await;
-    let change = SubscriptionChange { name: None, event_types: Some(vec!["b.*".parse().unwrap()]) };
+    let change = |spec: &mut SubscriptionSpec| spec.event_types = vec!["b.*".parse().unwrap()];
     let changed = store.update_subscription(who, project, subscription.id, change).await.unwrap();
     assert_eq!(
-        (changed.name.as_str(), changed.event_types[0].to_string().as_str()),
+        (changed.spec.name.as_str(), changed.spec.event_types[0].to_string().as_str()),
         ("all", "b.*")
     );
     assert_eq!(store.get_subscription(who, project, subscription.id).await.unwrap(), changed);
@@ -118,14 +113,12 @@ pub async fn given_ids_are_kept_and_refused_when_taken(database: &TestDatabase) 
     let at = Timestamp(1_700_000_000_000_000);
     let (project, endpoint, subscription) =
         (ProjectId::new(at, 1), EndpointId::new(at, 2), SubscriptionId::new(at, 3));
-    let new_project =
-        || NewProject { id: Some(project), name: "given".to_owned(), ..NewProject::default() };
+    let new_project = || NewProject { id: Some(project), ..new_project("given") };
     let new_hook = || NewEndpoint { id: Some(endpoint), ..new_endpoint() };
     let new_subscription = || NewSubscription {
         id: Some(subscription),
         endpoint,
-        name: String::new(),
-        event_types: vec!["*".parse().unwrap()],
+        spec: SubscriptionSpec { name: String::new(), event_types: vec!["*".parse().unwrap()] },
     };
     assert_eq!(
         store.create_project(&tenant.principal, new_project(), None).await.unwrap().id,

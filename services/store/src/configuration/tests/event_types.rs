@@ -1,15 +1,15 @@
 //! The catalog of event types, on both backends.
 
 use outrider_model::{
-    EventTypeDefinition, PageRequest, Principal, Reason, SchemaValidation, limits,
+    EventTypeDefinition, EventTypeSpec, PageRequest, Principal, ProjectSpec, Reason,
+    SchemaValidation, limits,
 };
 use outrider_shares::Holder;
 use sea_orm::{EntityTrait, IntoActiveModel, Set};
 use uuid::Uuid;
 
 use crate::{
-    Catalogue, ChangeKind, Directory, DirectoryOptions, EventTypeChange, NewEventType,
-    ProjectChange, Store,
+    Catalogue, ChangeKind, Directory, DirectoryOptions, NewEventType, Store,
     configuration::entity::event_type,
     testing::{TestDatabase, tenant::*},
 };
@@ -19,9 +19,11 @@ const SCHEMA: &str = "{ \"type\" : \"object\",\n \"x\": 1.0 }";
 fn new(name: &str, schema: Option<&str>) -> NewEventType {
     NewEventType {
         event_type: name.parse().unwrap(),
-        description: "An order: '; DROP TABLE \u{1f600}".to_owned(),
-        schema: schema.map(str::to_owned),
-        deprecated: false,
+        spec: EventTypeSpec {
+            description: "An order: '; DROP TABLE \u{1f600}".to_owned(),
+            schema: schema.map(str::to_owned),
+            deprecated: false,
+        },
     }
 }
 
@@ -42,37 +44,28 @@ pub async fn are_kept_changed_and_deleted(database: &TestDatabase) {
     let tenant = tenant(&store, "a").await;
     let (who, project) = (&tenant.principal, tenant.project.id);
     let made = create(&store, &tenant, "order.paid", Some(SCHEMA)).await;
-    let name = &made.event_type;
-    assert_eq!(made.schema.as_deref(), Some(SCHEMA));
+    let name = &made.fixed.event_type;
+    assert_eq!(made.spec.schema.as_deref(), Some(SCHEMA));
     assert_eq!(store.get_event_type(who, project, name).await.unwrap(), made);
-    let unchanged =
-        store.update_event_type(who, project, name, EventTypeChange::default()).await.unwrap();
+    let unchanged = store.update_event_type(who, project, name, |_| {}).await.unwrap();
     assert_eq!(unchanged, made);
-    let change = EventTypeChange { deprecated: Some(true), ..EventTypeChange::default() };
+    let change = |spec: &mut EventTypeSpec| spec.deprecated = true;
     let deprecated = store.update_event_type(who, project, name, change).await.unwrap();
-    assert_eq!(
-        deprecated,
-        EventTypeDefinition { deprecated: true, updated_at: deprecated.updated_at, ..made.clone() }
-    );
+    let mut expected = made.clone();
+    (expected.spec.deprecated, expected.meta.updated_at) = (true, deprecated.updated_at);
+    assert_eq!(deprecated, expected);
     assert!(deprecated.updated_at > made.updated_at);
-    let change = EventTypeChange {
-        description: Some(String::new()),
-        schema: Some(None),
-        deprecated: Some(false),
-    };
+    let change = |spec: &mut EventTypeSpec| *spec = EventTypeSpec::default();
     let cleared = store.update_event_type(who, project, name, change).await.unwrap();
     assert_eq!(
-        (cleared.description.as_str(), &cleared.schema, cleared.deprecated),
+        (cleared.spec.description.as_str(), &cleared.spec.schema, cleared.spec.deprecated),
         ("", &None, false)
     );
     assert_eq!(store.get_event_type(who, project, name).await.unwrap(), cleared);
     store.delete_event_type(who, project, name).await.unwrap();
     assert_not_found(store.get_event_type(who, project, name).await, "event type");
     assert_not_found(store.delete_event_type(who, project, name).await, "event type");
-    assert_not_found(
-        store.update_event_type(who, project, name, EventTypeChange::default()).await,
-        "event type",
-    );
+    assert_not_found(store.update_event_type(who, project, name, |_| {}).await, "event type");
     // The name is available again.
     assert_ne!(create(&store, &tenant, "order.paid", None).await.id, made.id);
 
@@ -104,7 +97,7 @@ pub async fn have_one_entry_for_a_name_and_a_request(database: &TestDatabase) {
     );
     create(&store, &one, "A.b", None).await;
     create(&store, &two, "a.b", None).await;
-    store.delete_event_type(who, project, &first.event_type).await.unwrap();
+    store.delete_event_type(who, project, &first.fixed.event_type).await.unwrap();
     let gone = store.create_event_type(who, project, new("a.b", Some(SCHEMA)), Some("r1")).await;
     assert_not_found(gone, "event type");
 }
@@ -119,8 +112,15 @@ pub async fn are_listed_without_their_schemas(database: &TestDatabase) {
     let list = async |from| {
         let page =
             store.list_event_types(who, project, PageRequest { size: 2, from }).await.unwrap();
-        assert!(page.items.iter().all(|entry| entry.schema.is_none() && entry.project == project));
-        (page.items.iter().map(|entry| entry.event_type.to_string()).collect::<Vec<_>>(), page.next)
+        assert!(
+            page.items
+                .iter()
+                .all(|entry| entry.spec.schema.is_none() && entry.fixed.project == project)
+        );
+        (
+            page.items.iter().map(|entry| entry.fixed.event_type.to_string()).collect::<Vec<_>>(),
+            page.next,
+        )
     };
     let (first, next) = list(None).await;
     let (second, end) = list(next).await;
@@ -134,16 +134,13 @@ pub async fn of_others_do_not_exist(database: &TestDatabase) {
     let store = database.store().await;
     let (own, foreign) = (tenant(&store, "a").await, tenant(&store, "b").await);
     let theirs = create(&store, &foreign, "a.b", Some(SCHEMA)).await;
-    let name = &theirs.event_type;
+    let name = &theirs.fixed.event_type;
     let elsewhere = Principal { project: Some(own.project.id), ..foreign.principal.clone() };
     for who in [&own.principal, &elsewhere] {
         let project = foreign.project.id;
         assert_not_found(store.get_event_type(who, project, name).await, "project");
         assert_not_found(store.list_event_types(who, project, first_page(10)).await, "project");
-        assert_not_found(
-            store.update_event_type(who, project, name, EventTypeChange::default()).await,
-            "project",
-        );
+        assert_not_found(store.update_event_type(who, project, name, |_| {}).await, "project");
         assert_not_found(store.delete_event_type(who, project, name).await, "project");
         assert_not_found(
             store.create_event_type(who, project, new("c", None), None).await,
@@ -201,7 +198,10 @@ pub async fn are_bounded_in_number(database: &TestDatabase) {
         .create_event_type(&tenant.principal, tenant.project.id, new("one.more", None), None)
         .await;
     assert_reason(full, Reason::FailedPrecondition);
-    store.delete_event_type(&tenant.principal, tenant.project.id, &first.event_type).await.unwrap();
+    store
+        .delete_event_type(&tenant.principal, tenant.project.id, &first.fixed.event_type)
+        .await
+        .unwrap();
     create(&store, &tenant, "one.more", None).await;
 }
 
@@ -212,17 +212,17 @@ pub async fn and_their_mode_are_followed_by_the_directory(database: &TestDatabas
     let directory = Directory::new(store.clone(), DirectoryOptions::default());
     let mode = async || {
         directory.refresh().await.unwrap();
-        directory.project(who, project).await.unwrap().schema_validation
+        directory.project(who, project).await.unwrap().spec.schema_validation
     };
     assert_eq!(mode().await, SchemaValidation::Off);
     for wanted in [SchemaValidation::Reject, SchemaValidation::Warn, SchemaValidation::Off] {
-        let change = ProjectChange { schema_validation: Some(wanted), ..ProjectChange::default() };
+        let change = |spec: &mut ProjectSpec| spec.schema_validation = wanted;
         assert_eq!(
-            store.update_project(who, project, change).await.unwrap().schema_validation,
+            store.update_project(who, project, change).await.unwrap().spec.schema_validation,
             wanted
         );
         assert_eq!(
-            (mode().await, store.get_project(who, project).await.unwrap().schema_validation),
+            (mode().await, store.get_project(who, project).await.unwrap().spec.schema_validation),
             (wanted, wanted)
         );
     }
@@ -247,16 +247,12 @@ pub async fn and_their_mode_are_followed_by_the_directory(database: &TestDatabas
         std::sync::Arc::ptr_eq(&cached, &directory.catalogue(project).await.unwrap()),
         "it is not cached"
     );
-    let change = EventTypeChange {
-        schema: Some(None),
-        deprecated: Some(true),
-        ..EventTypeChange::default()
-    };
-    store.update_event_type(who, project, &made.event_type, change).await.unwrap();
+    let change = |spec: &mut EventTypeSpec| (spec.schema, spec.deprecated) = (None, true);
+    store.update_event_type(who, project, &made.fixed.event_type, change).await.unwrap();
     let second = entry("a.b").await.unwrap();
     assert!(second.updated_at > first.updated_at && second.deprecated && !second.has_schema);
     assert_eq!(directory.event_type_schema(Some(Holder::of(who)), made.id).await.unwrap(), None);
-    store.delete_event_type(who, project, &made.event_type).await.unwrap();
+    store.delete_event_type(who, project, &made.fixed.event_type).await.unwrap();
     assert_eq!(entry("a.b").await, None);
     create(&store, &tenant, "a.b", None).await;
     assert!(entry("a.b").await.is_some());

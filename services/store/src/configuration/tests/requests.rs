@@ -1,10 +1,10 @@
 use std::collections::HashSet;
 
-use outrider_model::Reason;
+use outrider_model::{Reason, SubscriptionSpec};
 use sea_orm::{EntityTrait, sea_query::Expr};
 
 use crate::{
-    NewEndpoint, NewProject, NewSubscription,
+    NewSubscription,
     configuration::entity::request,
     testing::{TestDatabase, tenant::*},
 };
@@ -13,7 +13,7 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
     let (who, project) = (&tenant.principal, tenant.project.id);
-    let named = |name: &str| NewProject { name: name.to_owned(), ..NewProject::default() };
+    let named = new_project;
     let first = store.create_project(who, named("p"), Some("r1")).await.unwrap();
     assert_eq!(store.create_project(who, named("p"), Some("r1")).await.unwrap(), first);
     assert_reason(
@@ -26,7 +26,7 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
         store.create_endpoint(who, project, new_endpoint(), Some("r1")).await.unwrap(),
         endpoint
     );
-    let other = NewEndpoint { max_in_flight: 8, ..new_endpoint() };
+    let other = new_endpoint_with(|spec| spec.limits.max_in_flight = 8);
     assert_reason(
         store.create_endpoint(who, project, other, Some("r1")).await,
         Reason::IdempotencyConflict,
@@ -37,8 +37,7 @@ pub async fn repeated_answer_the_same_and_others_conflict(database: &TestDatabas
     let new = |endpoint| NewSubscription {
         id: None,
         endpoint,
-        name: String::new(),
-        event_types: vec!["*".parse().unwrap()],
+        spec: SubscriptionSpec { name: String::new(), event_types: vec!["*".parse().unwrap()] },
     };
     assert_not_found(
         store.create_subscription(who, project, new(elsewhere.id), Some("r2")).await,

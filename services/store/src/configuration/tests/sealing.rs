@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use outrider_model::{
-    Endpoint, EndpointState, Principal, Reason, Scope, Target,
+    Endpoint, EndpointSpec, EndpointState, Principal, Reason, Scope, Target,
     endpoint::{MASK, has_masked_query},
 };
 use sea_orm::{
@@ -12,8 +12,7 @@ use sea_orm::{
 };
 
 use crate::{
-    Backend, Directory, DirectoryOptions, EndpointChange, MasterKeys, NewEndpoint, Sealed, Store,
-    StoreOptions,
+    Backend, Directory, DirectoryOptions, MasterKeys, Sealed, Store, StoreOptions,
     configuration::{
         endpoint_rows as rows,
         entity::{change, endpoint},
@@ -46,9 +45,9 @@ fn reader(tenant: &Tenant) -> Principal {
 }
 
 fn assert_masked(endpoint: &Endpoint) {
-    let Target::Http { url } = &endpoint.target;
+    let Target::Http { url } = &endpoint.spec.target;
     assert!(has_masked_query(url) && url.starts_with("https://example.com/hook?"), "{url}");
-    assert_eq!(endpoint.headers.get("x-tenant").map(String::as_str), Some(MASK));
+    assert_eq!(endpoint.spec.headers.get("x-tenant").map(String::as_str), Some(MASK));
 }
 
 pub(super) async fn with_keys(database: &TestDatabase, keys: &str) -> Store {
@@ -101,10 +100,9 @@ pub async fn encrypts_values_in_their_rows_and_shows_them_to_few(database: &Test
 
     // Values are removed when they are replaced, and with their endpoint. Deleting an endpoint
     // decrypts nothing.
-    let bare = EndpointChange {
-        target: Some(Target::Http { url: "https://example.com/".to_owned() }),
-        headers: Some([].into()),
-        ..EndpointChange::default()
+    let bare = |spec: &mut EndpointSpec| {
+        spec.target = Target::Http { url: "https://example.com/".to_owned() };
+        spec.headers = [].into();
     };
     store.update_endpoint(who, project, endpoint.id, bare).await.unwrap();
     store.delete_endpoint(who, project, other.id).await.unwrap();
@@ -121,11 +119,10 @@ pub async fn takes_up_what_the_version_before_wrote(database: &TestDatabase) {
     for _ in 0..205 {
         endpoints.push(tenant.endpoint(&store).await);
     }
-    let plain = NewEndpoint {
-        headers: [].into(),
-        target: Target::Http { url: "https://b.example/".to_owned() },
-        ..new_endpoint()
-    };
+    let plain = new_endpoint_with(|spec| {
+        spec.headers = [].into();
+        spec.target = Target::Http { url: "https://b.example/".to_owned() };
+    });
     let plain = store.create_endpoint(who, project, plain, None).await.unwrap();
     let gone = endpoints.pop().unwrap();
     store.delete_endpoint(who, project, gone.id).await.unwrap();
@@ -198,10 +195,10 @@ pub async fn goes_on_while_endpoints_change(database: &TestDatabase) {
         as_the_version_before(&store, &endpoint).await;
         endpoints.push(endpoint);
     }
-    let pause = EndpointChange { state: Some(EndpointState::Paused), ..EndpointChange::default() };
+    let pause = |spec: &mut EndpointSpec| spec.state = EndpointState::Paused;
     let changes = async {
         for endpoint in &endpoints {
-            other.update_endpoint(who, project, endpoint.id, pause.clone()).await.unwrap();
+            other.update_endpoint(who, project, endpoint.id, pause).await.unwrap();
         }
     };
     let (one, two, ()) = tokio::join!(store.seal(), other.seal(), changes);
@@ -209,10 +206,10 @@ pub async fn goes_on_while_endpoints_change(database: &TestDatabase) {
     assert!(
         stored(&store).await.iter().all(|row| row.sealed.is_some() && !shows_values(&columns(row)))
     );
-    for endpoint in endpoints {
-        let kept = store.get_endpoint(who, project, endpoint.id).await.unwrap();
-        let expected =
-            Endpoint { state: EndpointState::Paused, updated_at: kept.updated_at, ..endpoint };
+    for mut expected in endpoints {
+        let kept = store.get_endpoint(who, project, expected.id).await.unwrap();
+        expected.spec.state = EndpointState::Paused;
+        expected.meta.updated_at = kept.updated_at;
         assert_eq!(kept, expected);
     }
 }

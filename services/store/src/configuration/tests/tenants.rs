@@ -1,10 +1,10 @@
 use outrider_model::{
-    ApiKeyId, EndpointId, Principal, ProjectId, Reason, Scope, SubscriptionId, Timestamp,
+    ApiKeyId, EndpointId, EndpointSpec, OrganizationSpec, Principal, ProjectId, ProjectSpec,
+    Reason, Scope, SubscriptionId, SubscriptionSpec, Timestamp,
 };
 
 use crate::{
-    ApiKeyChange, EndpointChange, NewEndpoint, NewProject, NewSubscription, ProjectChange, Store,
-    SubscriptionChange,
+    NewProject, NewSubscription, Store,
     testing::{TestDatabase, tenant::*},
 };
 
@@ -24,9 +24,8 @@ async fn objects(store: &Store, tenant: &Tenant) -> Objects {
 /// find `what`.
 async fn assert_none_found(store: &Store, who: &Principal, ids: &Objects, what: &'static str) {
     let Objects { project, endpoint, subscription } = *ids;
-    let rename = SubscriptionChange { name: Some("stolen".to_owned()), event_types: None };
-    let describe =
-        EndpointChange { description: Some("stolen".to_owned()), ..EndpointChange::default() };
+    let rename = |spec: &mut SubscriptionSpec| spec.name = "stolen".to_owned();
+    let describe = |spec: &mut EndpointSpec| spec.description = "stolen".to_owned();
     assert_not_found(store.get_endpoint(who, project, endpoint).await, what);
     assert_not_found(store.update_endpoint(who, project, endpoint, describe).await, what);
     assert_not_found(store.delete_endpoint(who, project, endpoint).await, what);
@@ -36,8 +35,7 @@ async fn assert_none_found(store: &Store, who: &Principal, ids: &Objects, what: 
     let new = NewSubscription {
         id: None,
         endpoint,
-        name: String::new(),
-        event_types: vec!["*".parse().unwrap()],
+        spec: SubscriptionSpec { name: String::new(), event_types: vec!["*".parse().unwrap()] },
     };
     assert_not_found(store.create_subscription(who, project, new, None).await, what);
     let what = if what == "endpoint" { "subscription" } else { what };
@@ -49,16 +47,8 @@ async fn assert_none_found(store: &Store, who: &Principal, ids: &Objects, what: 
 async fn assert_project_not_found(store: &Store, who: &Principal, ids: &Objects) {
     let project = ids.project;
     assert_not_found(store.get_project(who, project).await, "project");
-    assert_not_found(
-        store
-            .update_project(
-                who,
-                project,
-                ProjectChange { name: Some("stolen".to_owned()), ..ProjectChange::default() },
-            )
-            .await,
-        "project",
-    );
+    let rename = |spec: &mut ProjectSpec| spec.name = "stolen".to_owned();
+    assert_not_found(store.update_project(who, project, rename).await, "project");
     assert_not_found(store.delete_project(who, project).await, "project");
     assert_not_found(store.create_endpoint(who, project, new_endpoint(), None).await, "project");
     assert_not_found(store.list_endpoints(who, project, None, first_page(10)).await, "project");
@@ -89,21 +79,15 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
         "endpoint",
     )
     .await;
-    let second = store
-        .create_project(
-            &own.principal,
-            NewProject { name: "second".to_owned(), ..NewProject::default() },
-            None,
-        )
-        .await
-        .unwrap();
+    let second = store.create_project(&own.principal, new_project("second"), None).await.unwrap();
     assert_none_found(&store, &own.principal, &Objects { project: second.id, ..ours }, "endpoint")
         .await;
 
     let organization = foreign.principal.organization;
     assert_not_found(store.get_organization(&own.principal, organization).await, "organization");
+    let rename = |spec: &mut OrganizationSpec| spec.name = "stolen".to_owned();
     assert_not_found(
-        store.update_organization(&own.principal, organization, Some("stolen".to_owned())).await,
+        store.update_organization(&own.principal, organization, rename).await,
         "organization",
     );
     let key = store
@@ -114,10 +98,7 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
         .id;
     for id in [key, ApiKeyId::new(at, 1)] {
         assert_not_found(store.get_api_key(&own.principal, id).await, "api key");
-        assert_not_found(
-            store.update_api_key(&own.principal, id, ApiKeyChange::default()).await,
-            "api key",
-        );
+        assert_not_found(store.update_api_key(&own.principal, id, |_| {}).await, "api key");
         assert_not_found(store.delete_api_key(&own.principal, id).await, "api key");
     }
     let mut new = new_api_key(&[Scope::EventsRead]);
@@ -151,7 +132,7 @@ pub async fn what_is_foreign_is_not_found(database: &TestDatabase) {
     // And nothing of the others was changed.
     let kept =
         store.get_endpoint(&foreign.principal, theirs.project, theirs.endpoint).await.unwrap();
-    assert_eq!(kept.description, "a hook");
+    assert_eq!(kept.spec.description, "a hook");
     store.get_subscription(&foreign.principal, theirs.project, theirs.subscription).await.unwrap();
 }
 
@@ -183,21 +164,14 @@ pub async fn what_is_deleted_is_not_found(database: &TestDatabase) {
     assert_not_found(store.get_api_key(who, key.id).await, "api key");
     assert!(store.list_api_keys(who, first_page(10)).await.unwrap().items.is_empty());
     assert!(store.list_projects(who, first_page(10)).await.unwrap().items.is_empty());
-    let again = NewProject { id: Some(project), name: "again".to_owned(), ..NewProject::default() };
+    let again = NewProject { id: Some(project), ..new_project("again") };
     assert_reason(store.create_project(who, again, None).await, Reason::AlreadyExists);
 }
 
 pub async fn a_bound_key_reaches_its_project_only(database: &TestDatabase) {
     let store = database.store().await;
     let tenant = tenant(&store, "a").await;
-    let other = store
-        .create_project(
-            &tenant.principal,
-            NewProject { name: "other".to_owned(), ..NewProject::default() },
-            None,
-        )
-        .await
-        .unwrap();
+    let other = store.create_project(&tenant.principal, new_project("other"), None).await.unwrap();
     let ids = objects(&store, &tenant).await;
     let bound = tenant.bound();
     store.get_endpoint(&bound, ids.project, ids.endpoint).await.unwrap();
@@ -205,10 +179,10 @@ pub async fn a_bound_key_reaches_its_project_only(database: &TestDatabase) {
     assert_project_not_found(&store, &elsewhere, &ids).await;
     let seen = store.list_projects(&bound, first_page(10)).await.unwrap().items;
     assert_eq!(seen.iter().map(|project| project.id).collect::<Vec<_>>(), [ids.project]);
-    let new = NewProject { name: "more".to_owned(), ..NewProject::default() };
+    let new = new_project("more");
     assert_reason(store.create_project(&bound, new, None).await, Reason::BeyondOwnScope);
-    let renamed =
-        store.update_organization(&bound, bound.organization, Some("mine".to_owned())).await;
+    let rename = |spec: &mut OrganizationSpec| spec.name = "mine".to_owned();
+    let renamed = store.update_organization(&bound, bound.organization, rename).await;
     assert_reason(renamed, Reason::BeyondOwnScope);
 }
 
@@ -220,10 +194,10 @@ pub async fn a_key_of_an_owner_reaches_its_endpoints_only(database: &TestDatabas
     let (ann, bob) = (own("ann"), own("bob"));
     // It gets the owner of the key and cannot get another.
     let endpoint = store.create_endpoint(&ann, project, new_endpoint(), None).await.unwrap();
-    assert_eq!(endpoint.owner.as_deref(), Some("ann"));
-    let stolen = NewEndpoint { owner: Some("bob".to_owned()), ..new_endpoint() };
+    assert_eq!(endpoint.spec.owner.as_deref(), Some("ann"));
+    let stolen = new_endpoint_with(|spec| spec.owner = Some("bob".to_owned()));
     assert_reason(store.create_endpoint(&ann, project, stolen, None).await, Reason::BeyondOwnScope);
-    let given = EndpointChange { owner: Some(Some("bob".to_owned())), ..EndpointChange::default() };
+    let given = |spec: &mut EndpointSpec| spec.owner = Some("bob".to_owned());
     assert_reason(
         store.update_endpoint(&ann, project, endpoint.id, given).await,
         Reason::BeyondOwnScope,

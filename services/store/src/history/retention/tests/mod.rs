@@ -7,12 +7,12 @@ mod payloads;
 use std::{sync::Arc, time::Duration};
 
 use outrider_migrations::partitions::{LEDGER, of_day};
-use outrider_model::{DeliveryId, EventId, Reason, Timestamp};
+use outrider_model::{DeliveryId, EventId, ProjectSpec, Reason, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{Gone, Progress};
 use crate::{
-    Backend, Directory, DirectoryOptions, NewEvent, ProjectChange, Store,
+    Backend, Directory, DirectoryOptions, NewEvent, Store,
     days::{DAY_MICROS, day_of},
     testing::{
         backends::on_both_backends,
@@ -287,8 +287,9 @@ async fn changes_go_but_the_last(world: World) {
     let scene = Scene::of(world).await;
     let (world, store) = (&scene.world, &scene.world.store);
     let directory = Directory::new(store.clone(), DirectoryOptions::default());
-    let name =
-        async || directory.project(&scene.principal, world.project).await.unwrap().name.clone();
+    let name = async || {
+        directory.project(&scene.principal, world.project).await.unwrap().spec.name.clone()
+    };
     assert_eq!(name().await, "p");
     let last = store.last_change().await.unwrap().unwrap();
     assert!(last.seq > 3);
@@ -301,7 +302,7 @@ async fn changes_go_but_the_last(world: World) {
     let behind = Directory::new(store.clone(), DirectoryOptions::default());
     behind.refresh().await.unwrap();
     for new in ["q", "r"] {
-        let change = ProjectChange { name: Some(new.to_owned()), ..ProjectChange::default() };
+        let change = |spec: &mut ProjectSpec| spec.name = new.to_owned();
         store.update_project(&scene.principal, world.project, change).await.unwrap();
         directory.refresh().await.unwrap();
         assert_eq!(name().await, new);
@@ -309,7 +310,7 @@ async fn changes_go_but_the_last(world: World) {
     }
     assert_eq!(store.last_change().await.unwrap().unwrap().seq, last.seq + 2);
     behind.refresh().await.unwrap();
-    assert_eq!(behind.project(&scene.principal, world.project).await.unwrap().name, "r");
+    assert_eq!(behind.project(&scene.principal, world.project).await.unwrap().spec.name, "r");
 }
 
 /// Random days, retries and erasures, while days are dropped and payloads are erased continuously.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use outrider_model::{PageRequest, Reason};
+use outrider_model::{PageRequest, ProjectSpec, Reason};
 
 use crate::{
-    AttemptFilter, EventFilter, NewEvent, Progress, ProjectChange,
+    AttemptFilter, EventFilter, NewEvent, Progress,
     testing::{
         backends::with_granted_rights_too,
         scene::Scene,
@@ -128,11 +128,9 @@ async fn those_of_a_project_are_erased_by_age(world: World) {
     let scene = Scene::of(world).await;
     let (project, store) = (scene.world.project, &scene.world.store);
     assert!(store.payload_retentions(None, 10).await.unwrap().is_empty());
-    let change = ProjectChange { payload_retention: Some(Some(HOUR)), ..ProjectChange::default() };
-    assert_eq!(
-        store.update_project(&scene.principal, project, change).await.unwrap().payload_retention,
-        Some(HOUR)
-    );
+    let change = |spec: &mut ProjectSpec| spec.payload_retention = Some(HOUR);
+    let changed = store.update_project(&scene.principal, project, change).await.unwrap();
+    assert_eq!(changed.spec.payload_retention, Some(HOUR));
     assert_eq!(store.payload_retentions(None, 10).await.unwrap(), [(project, HOUR)]);
     assert!(store.payload_retentions(Some(project), 10).await.unwrap().is_empty());
     let old = scene.accept(7_000, &[scene.endpoint]).await;
@@ -152,11 +150,9 @@ async fn those_of_a_project_are_erased_by_age(world: World) {
     assert_eq!(store.erase_old_payloads(project, before, None).await.unwrap().payloads, 0);
     let later = scene.world.now.plus(HOUR);
     assert_eq!(store.erase_old_payloads(project, later, None).await.unwrap().payloads, 1);
-    let change = ProjectChange { payload_retention: Some(None), ..ProjectChange::default() };
-    assert_eq!(
-        store.update_project(&scene.principal, project, change).await.unwrap().payload_retention,
-        None
-    );
+    let change = |spec: &mut ProjectSpec| spec.payload_retention = None;
+    let changed = store.update_project(&scene.principal, project, change).await.unwrap();
+    assert_eq!(changed.spec.payload_retention, None);
 }
 
 /// As if it waited long for its commit.
