@@ -15,6 +15,7 @@ mod m0006_attempts_by_start;
 mod m0007_resent;
 mod m0008_dropping;
 mod m0009_sealed_endpoints;
+mod m0010_settings;
 pub mod partitions;
 
 /// All migrations, oldest first.
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_resent::Migration),
             Box::new(m0008_dropping::Migration),
             Box::new(m0009_sealed_endpoints::Migration),
+            Box::new(m0010_settings::Migration),
         ]
     }
 }

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{EndpointId, Noun, ProjectId, Spec, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::{EndpointId, Noun, ProjectId, Spec, limits, noun::Unknown};
 
 /// Where webhooks go, without its secret.
 pub type Endpoint = Noun<EndpointSpec>;
@@ -22,24 +24,41 @@ pub struct EndpointFixed {
 }
 
 /// What callers set of an endpoint. The default has no URL, which every caller must give.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// The store keeps the fields that serde does not skip as one JSON object, in clear text. The
+/// others have columns of their own. A new field is not skipped, unless it is a secret or a query
+/// filters by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EndpointSpec {
+    #[serde(skip)]
     pub target: Target,
+    #[serde(skip)]
     pub description: String,
+    #[serde(skip)]
     pub state: EndpointState,
+    #[serde(flatten)]
     pub limits: DeliveryLimits,
     /// Sent with every request.
+    #[serde(skip)]
     pub headers: Headers,
+    #[serde(skip)]
     pub metadata: BTreeMap<String, String>,
+    #[serde(skip)]
     pub owner: Option<String>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// What bounds the requests to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeliveryLimits {
     /// For the whole exchange.
+    #[serde(skip)]
     pub timeout: Duration,
     /// Requests under way at once.
+    #[serde(skip)]
     pub max_in_flight: u32,
 }
 
@@ -58,6 +77,7 @@ impl Default for EndpointSpec {
             headers: Headers::default(),
             metadata: BTreeMap::new(),
             owner: None,
+            unknown: Unknown::new(),
         }
     }
 }

@@ -6,6 +6,9 @@ use std::{fmt, ops::Deref};
 
 use crate::{Timestamp, id::Id};
 
+/// Settings that only a later version knows, and that stay as they are.
+pub type Unknown = serde_json::Map<String, serde_json::Value>;
+
 /// The part of a noun that callers set when they create it, and may change. An update is a function
 /// that changes a spec.
 pub trait Spec: fmt::Debug + Clone + Eq + Send + Sync {

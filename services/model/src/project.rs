@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{ApiKeyId, Noun, OrganizationId, ProjectId, ScopeSet, Spec, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{ApiKeyId, Noun, OrganizationId, ProjectId, ScopeSet, Spec, Timestamp, noun::Unknown};
 
 /// Who owns projects.
 pub type Organization = Noun<OrganizationSpec>;
@@ -27,13 +29,20 @@ pub struct ProjectFixed {
     pub organization: OrganizationId,
 }
 
-/// What callers set of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What callers set of a project. The store keeps the fields that serde does not skip as one JSON
+/// object.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ProjectSpec {
+    #[serde(skip)]
     pub name: String,
+    #[serde(skip)]
     pub schema_validation: SchemaValidation,
     /// After so long payloads and answers are erased; none: they are kept as long as the events.
+    #[serde(skip)]
     pub payload_retention: Option<Duration>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl Spec for ProjectSpec {

@@ -7,8 +7,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use outrider_model::{
-    DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec, EndpointState, Meta, Noun,
-    ProjectId, Result, Target, Timestamp,
+    Endpoint, EndpointFixed, EndpointId, EndpointSpec, EndpointState, Meta, Noun, ProjectId,
+    Result, Target, Timestamp,
 };
 use sea_orm::ActiveValue::Set;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{
     entity::endpoint,
     json::{parse_json, to_json},
+    settings,
 };
 use crate::{cipher::MasterKeys, connection::error::malformed_row};
 
@@ -125,6 +126,7 @@ pub(super) fn to_row(endpoint: &Endpoint, keys: &MasterKeys) -> Result<endpoint:
         max_in_flight: Set(i32::try_from(spec.limits.max_in_flight).unwrap_or(i32::MAX)),
         metadata: Set(to_json(&spec.metadata)?),
         owner: Set(spec.owner.clone()),
+        settings: Set(settings::write(spec)?),
         created_at: Set(meta.created_at.0),
         updated_at: Set(meta.updated_at.0),
         ..sealed(endpoint, keys)?
@@ -164,23 +166,18 @@ fn stored(row: endpoint::Model) -> Result<Endpoint> {
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     };
-    let limits = DeliveryLimits {
-        timeout: Duration::from_micros(
-            u64::try_from(row.timeout_micros)
-                .map_err(|_| malformed_row(TABLE, "timeout_micros"))?,
-        ),
-        max_in_flight: u32::try_from(row.max_in_flight)
-            .map_err(|_| malformed_row(TABLE, "max_in_flight"))?,
-    };
-    let spec = EndpointSpec {
-        target,
-        description: row.description,
-        state: EndpointState::from_number(row.state)
-            .ok_or_else(|| malformed_row(TABLE, "state"))?,
-        limits,
-        headers: parse_json::<BTreeMap<_, _>>(TABLE, "headers", &row.headers)?.into(),
-        metadata: parse_json(TABLE, "metadata", &row.metadata)?,
-        owner: row.owner,
-    };
+    let mut spec: EndpointSpec = settings::read(TABLE, row.settings.as_deref())?;
+    spec.target = target;
+    spec.description = row.description;
+    spec.state =
+        EndpointState::from_number(row.state).ok_or_else(|| malformed_row(TABLE, "state"))?;
+    spec.limits.timeout = Duration::from_micros(
+        u64::try_from(row.timeout_micros).map_err(|_| malformed_row(TABLE, "timeout_micros"))?,
+    );
+    spec.limits.max_in_flight =
+        u32::try_from(row.max_in_flight).map_err(|_| malformed_row(TABLE, "max_in_flight"))?;
+    spec.headers = parse_json::<BTreeMap<_, _>>(TABLE, "headers", &row.headers)?.into();
+    spec.metadata = parse_json(TABLE, "metadata", &row.metadata)?;
+    spec.owner = row.owner;
     Ok(Noun { meta, spec })
 }

@@ -21,6 +21,7 @@ use super::{
     resource::{
         self, New, Resource, Values, by_id, insert_row, remove, row_of_anybody, update_row,
     },
+    settings,
     transaction::Transaction,
 };
 use crate::{
@@ -226,7 +227,7 @@ impl Resource for EndpointSpec {
     /// Without values that may be credentials, which are those of headers and the query of the URL.
     fn describe(endpoint: &Endpoint) -> Value {
         let spec = &endpoint.spec;
-        json!({
+        let columns = json!({
             "endpoint_id": endpoint.id.to_string(),
             "target_kind": spec.target.kind(),
             "target": rows::target(&spec.target.clone().masked()),
@@ -240,13 +241,14 @@ impl Resource for EndpointSpec {
             "header_names": spec.headers.keys().collect::<Vec<_>>(),
             "metadata": spec.metadata,
             "owner_id": spec.owner,
-        })
+        });
+        settings::describe(spec, columns)
     }
 }
 
 /// What distinguishes one request to create an endpoint from another.
 fn content(id: Option<EndpointId>, spec: &EndpointSpec) -> Value {
-    json!({
+    let columns = json!({
         "id": id.map(|id| id.to_string()),
         "target_kind": spec.target.kind(),
         "target": rows::target(&spec.target),
@@ -257,7 +259,8 @@ fn content(id: Option<EndpointId>, spec: &EndpointSpec) -> Value {
         "headers": *spec.headers,
         "metadata": spec.metadata,
         "owner": spec.owner,
-    })
+    });
+    settings::describe(spec, columns)
 }
 
 async fn remove_subscriptions(transaction: &Transaction<'_>, endpoint: &Endpoint) -> Result<()> {

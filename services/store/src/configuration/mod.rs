@@ -20,6 +20,7 @@ mod reach;
 mod requests;
 mod resource;
 pub(crate) mod sealing;
+mod settings;
 pub(crate) mod subscriptions;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use super::{
     resource::{
         self, New, OwnOrganization, Parent, Resource, Values, by_id, row_of_anybody, update_row,
     },
+    settings,
     transaction::Transaction,
 };
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
         error::{taken, unavailable},
     },
 };
+
+const TABLE: &str = "projects";
 
 /// A project to create.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,6 +61,7 @@ impl Store {
             // Only if set, so that request ids of versions before this field stay valid.
             content["payload_retention"] = micros(length).into();
         }
+        let content = settings::describe(&spec, content);
         let fixed = ProjectFixed { organization: principal.organization };
         let new = New { id, fixed, spec, secret: () };
         resource::create(self, principal, OwnOrganization, new, &content, request_id)
@@ -114,15 +118,13 @@ impl Resource for ProjectSpec {
             created_at: Timestamp(row.created_at),
             updated_at: Timestamp(row.updated_at),
         };
-        let spec = Self {
-            name: row.name,
-            // The mode may be one that only a newer version knows.
-            schema_validation: SchemaValidation::from_number(row.schema_validation.into())
-                .unwrap_or_default(),
-            payload_retention: row
-                .payload_retention_micros
-                .map(|micros| Duration::from_micros(micros.unsigned_abs())),
-        };
+        let mut spec: Self = settings::read(TABLE, row.settings.as_deref())?;
+        spec.name = row.name;
+        // The mode may be one that only a newer version knows.
+        spec.schema_validation =
+            SchemaValidation::from_number(row.schema_validation.into()).unwrap_or_default();
+        spec.payload_retention =
+            row.payload_retention_micros.map(|micros| Duration::from_micros(micros.unsigned_abs()));
         Ok(Noun { meta, spec })
     }
 
@@ -135,6 +137,7 @@ impl Resource for ProjectSpec {
             payload_retention_micros: Set(project.spec.payload_retention.map(micros)),
             created_at: Set(project.created_at.0),
             updated_at: Set(project.updated_at.0),
+            settings: Set(settings::write(&project.spec)?),
             ..ActiveModel::default()
         })
     }
@@ -179,11 +182,12 @@ impl Resource for ProjectSpec {
     }
 
     fn describe(project: &Project) -> Value {
-        json!({
+        let columns = json!({
             "project_id": project.id.to_string(), "name": project.spec.name,
             "schema_validation": project.spec.schema_validation as u8,
             "payload_retention_micros": project.spec.payload_retention.map(micros),
-        })
+        });
+        settings::describe(&project.spec, columns)
     }
 }
 

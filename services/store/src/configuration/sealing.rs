@@ -64,8 +64,11 @@ const CHANGES: &str = "SELECT * FROM changes WHERE seq > $1 AND seq <= $2 AND ki
      AND (before LIKE '%\"target\":{\"url\":\"%?%' OR after LIKE '%\"target\":{\"url\":\"%?%') \
      ORDER BY seq";
 const FIRST_CHANGE: &str = "SELECT min(seq) FROM changes";
-const SEALED_ENDPOINTS: &str =
-    "SELECT * FROM endpoints WHERE id > $1 AND target_kind = 'http-sealed' ORDER BY id LIMIT 200";
+/// Endpoints with sealed values, also in the schema of [`MIGRATION`], which has no settings.
+const SEALED_ENDPOINTS: &str = "SELECT id, project_id, target_kind, target, description, state, \
+     timeout_micros, max_in_flight, headers, metadata, owner, created_at, updated_at, deleted_at, \
+     sealed, NULL AS settings FROM endpoints \
+     WHERE id > $1 AND target_kind = 'http-sealed' ORDER BY id LIMIT 200";
 
 /// The number of rows that sealing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

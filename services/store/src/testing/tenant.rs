@@ -66,7 +66,7 @@ pub fn new_endpoint() -> NewEndpoint {
         limits: DeliveryLimits { timeout: Duration::from_millis(1_500), max_in_flight: 7 },
         headers: [("x-tenant".to_owned(), "header value".to_owned())].into(),
         metadata: BTreeMap::from([("plan".to_owned(), "\"quoted\" ü".to_owned())]),
-        owner: None,
+        ..EndpointSpec::default()
     };
     NewEndpoint { id: None, spec, secret: SigningSecret::from_bytes(&SECRET).unwrap() }
 }

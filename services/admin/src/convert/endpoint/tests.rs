@@ -371,6 +371,7 @@ fn whole() -> Endpoint {
         headers: [("x-a".to_owned(), "1".to_owned())].into(),
         metadata: [("m".to_owned(), "2".to_owned())].into(),
         owner: Some("o".to_owned()),
+        ..EndpointSpec::default()
     };
     let fixed = EndpointFixed { project: ProjectId::new(at, 2) };
     Endpoint::new(EndpointId::new(at, 1), fixed, spec, at)

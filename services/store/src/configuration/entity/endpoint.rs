@@ -23,6 +23,7 @@ pub struct Model {
     pub updated_at: i64,
     pub deleted_at: Option<i64>,
     pub sealed: Option<Vec<u8>>,
+    pub settings: Option<String>,
 }
 
 impl fmt::Debug for Model {

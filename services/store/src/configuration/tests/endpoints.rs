@@ -57,6 +57,7 @@ pub async fn change_only_what_is_given(database: &TestDatabase) {
             headers: [].into(),
             metadata: [].into(),
             owner: Some("ann".to_owned()),
+            ..EndpointSpec::default()
         };
     };
     let changed = store.update_endpoint(who, project, before.id, everything).await.unwrap();

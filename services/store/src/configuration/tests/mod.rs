@@ -11,6 +11,7 @@ mod lists;
 mod master_keys;
 mod requests;
 mod sealing;
+mod settings;
 mod tenants;
 
 use crate::testing::backends::on_both;
@@ -38,6 +39,9 @@ on_both! {
     sealing::forgets_the_values_of_deleted_projects;
     master_keys::goes_back_without_what_a_lost_key_encrypted;
     sealing::a_change_that_retention_removed_is_masked_already;
+    settings::of_later_versions_are_kept;
+    settings::in_a_later_form_are_refused;
+    settings::are_absent_from_the_rows_of_the_version_before;
     event_types::are_kept_changed_and_deleted;
     event_types::have_one_entry_for_a_name_and_a_request;
     event_types::are_listed_without_their_schemas;
