@@ -1,7 +1,8 @@
 //! Conversions of API keys.
 
 use outrider_model::{
-    ApiKey, ApiKeyId, ApiKeySpec, Noun, Result, Scope, ScopeSet, Timestamp, error::Violations,
+    ApiKey, ApiKeyId, ApiKeySpec, Noun, OrganizationId, Result, Scope, ScopeSet, Timestamp,
+    error::Violations,
 };
 use outrider_proto::admin as wire;
 use outrider_rpc::convert::{parse_timestamp, timestamp};
@@ -11,6 +12,8 @@ use crate::{
     fields,
     spec::{Change, Field, changes, read},
 };
+
+const ORGANIZATION: &str = "api_key.organization_id";
 
 const FIXED: &[&str] =
     &["api_key_id", "organization_id", "project_id", "create_time", "update_time"];
@@ -49,7 +52,10 @@ fn settable() -> Vec<Field<'static, wire::ApiKey, ApiKeySpec>> {
 }
 
 /// Reads the request to create an API key.
-pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<&str>)> {
+pub fn create(
+    request: &wire::CreateApiKeyRequest,
+    organization: OrganizationId,
+) -> Result<(NewApiKey, Option<&str>)> {
     let mut violations = Violations::new();
     let key = request.api_key.clone().unwrap_or_default();
     let project = fields::optional_id(&mut violations, "api_key.project_id", &key.project_id);
@@ -58,17 +64,24 @@ pub fn create(request: &wire::CreateApiKeyRequest) -> Result<(NewApiKey, Option<
         "api_key.api_key_id",
         "is created by Outrider and cannot be given",
     );
+    let own = organization.to_string();
+    fields::fixed(&mut violations, ORGANIZATION, &key.organization_id, &own);
     let spec = read(&mut violations, &settable(), &key);
     let request_id = fields::request_id(&mut violations, &request.request_id);
     fields::checked(violations, project.map(|project| (NewApiKey { project, spec }, request_id)))
 }
 
 /// Reads the changes of an update.
-pub fn change(request: wire::UpdateApiKeyRequest) -> Result<(ApiKeyId, Change<ApiKeySpec>)> {
+pub fn change(
+    request: wire::UpdateApiKeyRequest,
+    organization: OrganizationId,
+) -> Result<(ApiKeyId, Change<ApiKeySpec>)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "api_key_id", &request.api_key_id);
     let key = request.api_key.unwrap_or_default();
     fields::fixed(&mut violations, "api_key.api_key_id", &key.api_key_id, &request.api_key_id);
+    let own = organization.to_string();
+    fields::fixed(&mut violations, ORGANIZATION, &key.organization_id, &own);
     let mask = request.update_mask.as_ref();
     let change = changes(&mut violations, &settable(), &key, mask, FIXED);
     fields::checked(violations, id.map(|id| (id, change)))
@@ -109,6 +122,10 @@ mod tests {
     use super::*;
     use outrider_model::Error;
 
+    fn own() -> OrganizationId {
+        OrganizationId::new(Timestamp(0), 1)
+    }
+
     fn key() -> wire::ApiKey {
         wire::ApiKey { name: "reader".to_owned(), scopes: vec![3, 5, 3], ..Default::default() }
     }
@@ -118,13 +135,12 @@ mod tests {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let api_key_id = ApiKeyId::new(Timestamp(0), 0).to_string();
         let update_mask = Some(prost_types::FieldMask { paths });
-        change(wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask }).map(
-            |(_, change)| {
-                let mut spec = stored();
-                change.apply(&mut spec);
-                spec
-            },
-        )
+        let request = wire::UpdateApiKeyRequest { api_key_id, api_key: Some(api_key), update_mask };
+        change(request, own()).map(|(_, change)| {
+            let mut spec = stored();
+            change.apply(&mut spec);
+            spec
+        })
     }
 
     fn stored() -> ApiKeySpec {
@@ -139,7 +155,7 @@ mod tests {
     #[test]
     fn scopes_are_read_from_a_request() {
         let request = wire::CreateApiKeyRequest { api_key: Some(key()), request_id: String::new() };
-        let (new, request_id) = create(&request).unwrap();
+        let (new, request_id) = create(&request, own()).unwrap();
         assert_eq!(
             new.spec.scopes.iter().collect::<Vec<_>>(),
             [Scope::EventsRead, Scope::EndpointsRead]
@@ -165,9 +181,9 @@ mod tests {
             "api_key.expire_time",
             "request_id",
         ];
-        assert_eq!(fields(create(&request).unwrap_err()), expected);
+        assert_eq!(fields(create(&request, own()).unwrap_err()), expected);
         let empty = wire::CreateApiKeyRequest::default();
-        assert_eq!(fields(create(&empty).unwrap_err()), ["api_key.name", "api_key.scopes"]);
+        assert_eq!(fields(create(&empty, own()).unwrap_err()), ["api_key.name", "api_key.scopes"]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use outrider_model::{
-    Noun, Project, ProjectId, ProjectSpec, Result, SchemaValidation, error::Violations, limits,
+    Noun, OrganizationId, Project, ProjectId, ProjectSpec, Result, SchemaValidation,
+    error::Violations, limits,
 };
 use outrider_proto::admin as wire;
 use outrider_rpc::convert::{duration, parse_duration, timestamp};
@@ -13,6 +14,8 @@ use crate::{
     fields,
     spec::{Change, Field, changes, read},
 };
+
+const ORGANIZATION: &str = "project.organization_id";
 
 const FIXED: &[&str] = &["project_id", "organization_id", "create_time", "update_time"];
 
@@ -54,21 +57,31 @@ fn settable() -> Vec<Field<'static, wire::Project, ProjectSpec>> {
 }
 
 /// Reads the request to create a project.
-pub fn create(request: &wire::CreateProjectRequest) -> Result<(NewProject, Option<&str>)> {
+pub fn create(
+    request: &wire::CreateProjectRequest,
+    organization: OrganizationId,
+) -> Result<(NewProject, Option<&str>)> {
     let mut violations = Violations::new();
     let project = request.project.clone().unwrap_or_default();
     let id = fields::optional_id(&mut violations, "project.project_id", &project.project_id);
+    let own = organization.to_string();
+    fields::fixed(&mut violations, ORGANIZATION, &project.organization_id, &own);
     let spec = read(&mut violations, &settable(), &project);
     let request_id = fields::request_id(&mut violations, &request.request_id);
     fields::checked(violations, id.map(|id| (NewProject { id, spec }, request_id)))
 }
 
 /// Reads the changes of an update.
-pub fn change(request: wire::UpdateProjectRequest) -> Result<(ProjectId, Change<ProjectSpec>)> {
+pub fn change(
+    request: wire::UpdateProjectRequest,
+    organization: OrganizationId,
+) -> Result<(ProjectId, Change<ProjectSpec>)> {
     let mut violations = Violations::new();
     let id = fields::id(&mut violations, "project_id", &request.project_id);
     let project = request.project.unwrap_or_default();
     fields::fixed(&mut violations, "project.project_id", &project.project_id, &request.project_id);
+    let own = organization.to_string();
+    fields::fixed(&mut violations, ORGANIZATION, &project.organization_id, &own);
     let mask = request.update_mask.as_ref();
     let change = changes(&mut violations, &settable(), &project, mask, FIXED);
     fields::checked(violations, id.map(|id| (id, change)))

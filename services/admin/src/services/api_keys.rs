@@ -26,7 +26,7 @@ impl Services {
         principal: &Principal,
         request: CreateApiKeyRequest,
     ) -> Result<CreateApiKeyResponse> {
-        let (new, request_id) = convert::create(&request)?;
+        let (new, request_id) = convert::create(&request, principal.organization)?;
         let (key, token) = self.store.create_api_key(principal, new, request_id).await?;
         self.announce().await;
         let token = token.map(|token| token.reveal()).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Services {
     ) -> Result<UpdateApiKeyResponse> {
         let project =
             request.api_key.as_ref().map(|given| given.project_id.clone()).unwrap_or_default();
-        let (id, change) = convert::change(request)?;
+        let (id, change) = convert::change(request, principal.organization)?;
         if !project.is_empty() {
             // The project of a key never changes, so this check needs no transaction.
             let stored = self.store.get_api_key(principal, id).await?;

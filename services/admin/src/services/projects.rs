@@ -25,7 +25,7 @@ impl Services {
         principal: &Principal,
         request: CreateProjectRequest,
     ) -> Result<CreateProjectResponse> {
-        let (new, request_id) = convert::create(&request)?;
+        let (new, request_id) = convert::create(&request, principal.organization)?;
         let project = self.store.create_project(principal, new, request_id).await?;
         self.announce().await;
         Ok(CreateProjectResponse { project: Some(convert::to_wire(project)) })
@@ -62,7 +62,7 @@ impl Services {
         principal: &Principal,
         request: UpdateProjectRequest,
     ) -> Result<UpdateProjectResponse> {
-        let (id, change) = convert::change(request)?;
+        let (id, change) = convert::change(request, principal.organization)?;
         let project =
             self.store.update_project(principal, id, move |spec| change.apply(spec)).await?;
         self.announce().await;

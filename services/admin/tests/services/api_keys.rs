@@ -141,4 +141,10 @@ async fn wrong_fields_are_named() {
     assert_eq!(fields(client.get_api_key(get("ep_1")).await), ["api_key_id"]);
     let mask = update(ApiKeyId::new(Timestamp(0), 0), ApiKey::default(), &["project_id"]);
     assert_eq!(fields(client.update_api_key(mask).await), ["update_mask"]);
+    let organization_id = world.outsider().await.organization.to_string();
+    let elsewhere = ApiKey { organization_id, ..key(&[Scope::EventsRead]) };
+    let update = update(ApiKeyId::new(Timestamp(0), 0), elsewhere.clone(), &["name"]);
+    assert_eq!(fields(client.update_api_key(update).await), ["api_key.organization_id"]);
+    let refused = client.create_api_key(create(elsewhere, "")).await;
+    assert_eq!(fields(refused), ["api_key.organization_id"]);
 }

@@ -127,6 +127,30 @@ async fn wrong_fields_are_named() {
 }
 
 #[tokio::test]
+async fn the_organization_may_be_sent_back_but_not_changed() {
+    let world = World::new().await;
+    let mut client = world.client(&world.admin).projects;
+    let made = ok(client.create_project(create("Shop", "")).await).project.unwrap();
+    let update = |organization_id: &str| {
+        let organization_id = organization_id.to_owned();
+        let project = Project { organization_id, name: "New".to_owned(), ..made.clone() };
+        UpdateProjectRequest {
+            project_id: made.project_id.clone(),
+            project: Some(project),
+            update_mask: mask(&["name"]),
+        }
+    };
+    ok(client.update_project(update(&made.organization_id)).await);
+    ok(client.update_project(update("")).await);
+    let other = world.outsider().await.organization.to_string();
+    assert_eq!(fields(client.update_project(update(&other)).await), ["project.organization_id"]);
+    let project =
+        Some(Project { organization_id: other, name: "Shop".to_owned(), ..Default::default() });
+    let elsewhere = CreateProjectRequest { project, ..Default::default() };
+    assert_eq!(fields(client.create_project(elsewhere).await), ["project.organization_id"]);
+}
+
+#[tokio::test]
 async fn an_announcement_that_hangs_delays_no_answer_for_long() {
     let world = World::new().await;
     world.queue.hang();
