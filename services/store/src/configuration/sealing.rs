@@ -329,7 +329,7 @@ pub(super) async fn unseal(
                 );
             }
             let row = endpoint::ActiveModel { id: Unchanged(id), state, ..columns };
-            let updated = endpoint::Entity::update(row).exec(transaction).await;
+            let updated = endpoint::Entity::update(row).exec_without_returning(transaction).await;
             updated.map_err(|error| Failure::of_data("an endpoint was not written", &error))?;
         }
     }

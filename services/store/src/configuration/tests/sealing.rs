@@ -226,7 +226,10 @@ pub async fn is_undone_when_the_schema_goes_back(database: &TestDatabase) {
     let tenant = tenant(&store, "a").await;
     let (endpoint, gone) = (tenant.endpoint(&store).await, tenant.endpoint(&store).await);
     store.delete_endpoint(&tenant.principal, tenant.project.id, gone.id).await.unwrap();
-    store.migrate_down(steps_back(&store).await).await.unwrap();
+    // One step at a time: the last one finds a schema without later columns.
+    for _ in 0..steps_back(&store).await {
+        store.migrate_down(1).await.unwrap();
+    }
     let read = "SELECT target_kind, target, headers FROM endpoints WHERE deleted_at IS NULL";
     let row = store
         .write()
