@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Basis, Judged, Policy, Refused, is_localhost};
 use outrider_rpc::{ConnectionSlots, DialError, Dialer, NoConnection, NoName, Socket};
+use outrider_settings::Section as _;
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -25,7 +26,7 @@ use tokio::{
 use crate::{
     connect::connect,
     cut::refused,
-    options::{Options, StartError},
+    options::{Given, Options, StartError},
     own::OwnListeners,
     resolve::{NoAddress, Resolve, SystemResolver},
 };
@@ -42,6 +43,7 @@ pub struct Egress {
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
+    pub(crate) given: Given,
     pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) waiting: ConnectionSlots,
     resolver: Arc<dyn Resolve>,
@@ -83,21 +85,25 @@ impl fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// With the system's resolver. Fails when an option is out of its bounds.
-    pub fn new(options: Options) -> Result<Self, StartError> {
+    /// With the system's resolver. Fails when a setting is out of its bounds.
+    pub fn new(options: Options, given: Given) -> Result<Self, StartError> {
         let resolver = SystemResolver::new(&options)?;
-        Self::with_resolver(options, Arc::new(resolver))
+        Self::with_resolver(options, given, Arc::new(resolver))
     }
 
-    /// With a resolver of the caller's, whose answers are judged like any other's.
-    pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, StartError> {
+    /// With the caller's resolver, whose answers are judged like any other's.
+    pub fn with_resolver(
+        options: Options,
+        given: Given,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
         options.check()?;
         metrics::expose(&SECTION);
         LazyLock::force(&DIALS_BY_RESULT);
         for direction in ["out", "in"] {
             BYTES.with_label_values(&[direction]);
         }
-        if options.policy.get().allow_loopback {
+        if given.policy.get().allow_loopback {
             tracing::warn!(
                 "the egress permits LOOPBACK addresses (allow_loopback): for development only, \
                     never where others set URLs"
@@ -109,6 +115,7 @@ impl Egress {
             resolver,
             own: OwnListeners::default(),
             options,
+            given,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -122,7 +129,7 @@ impl Egress {
     /// What the policy in force says about a host and port, and about each address that it has.
     /// Connects to nothing.
     pub async fn examine(&self, host: &str, port: u16) -> Result<Examined, Stopped> {
-        self.examine_by(&self.inner.options.policy.get(), host, port).await
+        self.examine_by(&self.inner.given.policy.get(), host, port).await
     }
 
     async fn examine_by(
@@ -235,7 +242,7 @@ impl Egress {
         let timed = DIAL_SECONDS.start_timer();
         pass(Point::BeforeDial);
         // Followed from before it is judged, so that no later policy is missed.
-        let policies = self.inner.options.policy.follow();
+        let policies = self.inner.given.policy.follow();
         let policy = Arc::clone(&policies.borrow());
         let dialed = match self.vet(&policy, host, port).await {
             Ok(vetted) => connect(vetted, &self.inner.options).await,

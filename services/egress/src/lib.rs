@@ -20,7 +20,7 @@ mod resolve;
 mod tunnel;
 
 pub use dial::{Egress, Examined, Stopped};
-pub use options::{Options, StartError};
+pub use options::{Given, Options, StartError};
 pub use resolve::{NoAddress, Resolve, SystemResolver};
 
 #[cfg(test)]

@@ -25,7 +25,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Egress, Options, answer, answer::Refusal, cut, dial::Dialed, head, tunnel};
+use crate::{
+    Egress, Options, answer,
+    answer::Refusal,
+    cut,
+    dial::{Dialed, Inner},
+    head, tunnel,
+};
 
 /// A request's headers, at most.
 const HEADERS: usize = 100;
@@ -134,11 +140,10 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream, closing: CancellationToken) {
-        let options = &self.egress.inner.options;
+        let Inner { options, given, .. } = self.egress.inner.as_ref();
         let begin = async {
-            let mut socket = Acceptor::between_roles(options.tls.as_ref(), Protocol::Proxy)
-                .accept(stream)
-                .await?;
+            let mut socket =
+                Acceptor::between_roles(given.tls.as_ref(), Protocol::Proxy).accept(stream).await?;
             let head = head::read(&mut socket, options.max_head_bytes, options.head_timeout).await;
             Ok::<_, io::Error>((socket, head))
         };
@@ -195,7 +200,7 @@ impl Connection {
     }
 
     async fn open(&self, request: &mut Request<Incoming>) -> Result<Opened, Refusal> {
-        answer::authorize(request, self.egress.inner.options.token.as_ref())?;
+        answer::authorize(request, self.egress.inner.given.token.as_ref())?;
         if let Some(seat) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             seat.keep();
         }

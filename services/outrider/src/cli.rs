@@ -1,15 +1,16 @@
 //! The command line.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     client::{
-        deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail,
+        Failure, deliveries, endpoints, event_types, events, keys, projects, publish,
+        subscriptions, tail,
     },
-    commands::{completions, config, dev, egress, health, listen, verify_ledger},
-    roles::Role,
+    commands::{
+        bootstrap, completions, config, demo, dev, egress, health, listen, migrate, serve,
+        verify_ledger,
+    },
 };
 
 /// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
@@ -47,15 +48,15 @@ pub enum Command {
     /// Manages API keys.
     Keys(keys::Keys),
     /// Runs roles: by default all, on SQLite and the embedded queue.
-    Serve(Serve),
+    Serve(serve::Serve),
     /// Brings the database's schema up to date, back, or tells where it stands.
-    Migrate(Migrate),
+    Migrate(migrate::Migrate),
     /// Proves from the database's tables that every accepted event is accounted for. Reads only,
     /// beside running servers or without.
     VerifyLedger(verify_ledger::VerifyLedger),
     /// Makes the first organisation, project and admin key, and prints the key. Where there is an
     /// organisation, it makes nothing.
-    Bootstrap(Bootstrap),
+    Bootstrap(bootstrap::Bootstrap),
     /// Asks a server on this machine whether it can work. Exit code 1 when it cannot, or does not
     /// answer.
     Health(health::Health),
@@ -67,72 +68,29 @@ pub enum Command {
     Completions(completions::Completions),
 }
 
-/// Where configuration comes from: defaults < file < OUTRIDER_… variables < flags.
-#[derive(Debug, Args)]
-pub struct Configuration {
-    /// A TOML file.
-    #[arg(long, env = "OUTRIDER_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// One key, such as `gateway.listen=127.0.0.1:8000`; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Serve {
-    #[command(flatten)]
-    pub configuration: Configuration,
-    /// The roles of this process; may be repeated. `all` stands alone.
-    #[arg(long = "role", value_enum, default_values_t = [Role::All])]
-    pub roles: Vec<Role>,
-}
-
-#[derive(Debug, Args)]
-pub struct Migrate {
-    #[command(subcommand)]
-    pub direction: Direction,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Direction {
-    /// Applies what is missing, and encrypts with the first master key what is in the clear or
-    /// under a former key.
-    Up {
-        #[command(flatten)]
-        configuration: Configuration,
-        /// Encrypts nothing: for an upgrade, while processes of the version before still run.
-        #[arg(long)]
-        seal_later: bool,
-    },
-    /// Takes back the last migrations. Drops their tables with all that is in them.
-    Down {
-        #[command(flatten)]
-        configuration: Configuration,
-        /// How many.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        steps: u32,
-    },
-    /// Lists migrations and whether they are applied.
-    Status {
-        #[command(flatten)]
-        configuration: Configuration,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct Bootstrap {
-    #[command(flatten)]
-    pub configuration: Configuration,
-    /// The organisation's name.
-    #[arg(long, default_value = "Default")]
-    pub organization: String,
-    /// The project's name.
-    #[arg(long, default_value = "Default")]
-    pub project: String,
-    /// Makes another organisation, project and key where there are some.
-    #[arg(long)]
-    pub force: bool,
-    /// Prints JSON for scripts.
-    #[arg(long)]
-    pub json: bool,
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Demo => demo::run().await?,
+        Command::Dev(options) => dev::run(options).await?,
+        Command::Listen(options) => listen::run(options).await?,
+        Command::Serve(options) => serve::run(options).await?,
+        Command::Migrate(options) => migrate::run(options.direction).await?,
+        Command::VerifyLedger(options) => verify_ledger::run(options).await?,
+        Command::Bootstrap(options) => bootstrap::run(options).await?,
+        Command::Health(options) => health::run(options).await?,
+        Command::Egress(options) => egress::run(options).await?,
+        Command::Config(options) => config::run(options)?,
+        Command::Completions(options) => completions::run(&options, &mut Cli::command())?,
+        Command::Publish(options) => publish::run(options).await?,
+        Command::Tail(options) => tail::run(options).await?,
+        Command::Events(options) => events::run(options).await?,
+        Command::Deliveries(options) => deliveries::run(options).await?,
+        Command::Endpoints(options) => endpoints::run(options).await?,
+        Command::Subscriptions(options) => subscriptions::run(options).await?,
+        Command::EventTypes(options) => event_types::run(options).await?,
+        Command::Projects(options) => projects::run(options).await?,
+        Command::Keys(options) => keys::run(options).await?,
+    }
+    Ok(())
 }

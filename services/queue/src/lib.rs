@@ -12,15 +12,16 @@ use outrider_proto::internal::{Job, job::Body};
 
 mod changes;
 mod embedded;
+mod options;
 mod redis;
+mod servers;
 mod shard;
 
-pub use embedded::{EmbeddedOptions, EmbeddedQueue};
-pub use redis::{RedisOptions, RedisQueue, RedisTls};
+pub use embedded::EmbeddedQueue;
+pub use options::Options;
+pub use redis::RedisQueue;
+pub use servers::RedisTls;
 
-/// The size of the window, in units, that both backends have by default. Each shard has a window of
-/// its own.
-pub const DEFAULT_WINDOW: u32 = 32_768;
 /// A job takes one unit of the window, and one more for each so many bytes of its payload and
 /// headers.
 const UNIT_BYTES: usize = 4_096;

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use outrider_queue::{Queue as _, RedisOptions, RedisQueue, RedisTls};
+use outrider_queue::{Options, Queue as _, RedisQueue, RedisTls};
 use support::{
     backend::{Embedded, InCluster, Redis, RedisByTls},
     server::Cluster,
@@ -61,20 +61,18 @@ async fn a_cluster_conforms() {
 async fn redis_by_tls_is_not_reached_without_what_it_asks_for() {
     let certificates = Certificates::new();
     let Some(server) = certificates.server() else { return };
-    let (good, strangers) = (certificates.options(&server), Certificates::new().tls());
+    let (options, good) = (certificates.options(&server), certificates.tls());
+    let strangers = Certificates::new().tls();
     for tls in [
-        RedisTls { identity: None, ..good.tls.clone() },
-        RedisTls { identity: strangers.identity, ..good.tls.clone() },
-        RedisTls { authorities: strangers.authorities, ..good.tls.clone() },
-        RedisTls { authorities: None, ..good.tls.clone() },
+        RedisTls { identity: None, ..good.clone() },
+        RedisTls { identity: strangers.identity, ..good.clone() },
+        RedisTls { authorities: strangers.authorities, ..good.clone() },
+        RedisTls { authorities: None, ..good.clone() },
     ] {
-        let queue = RedisQueue::connect(RedisOptions {
-            tls,
-            command_timeout: Duration::from_secs(2),
-            ..good.clone()
-        })
-        .await;
+        let options = Options { command_timeout: Duration::from_secs(2), ..options.clone() };
+        let queue = RedisQueue::connect(options, &tls).await;
         assert!(queue.expect("it may be down").epochs().await.is_err());
     }
-    RedisQueue::connect(good).await.expect("a queue").epochs().await.expect("epochs");
+    let queue = RedisQueue::connect(options, &good).await.expect("a queue");
+    queue.epochs().await.expect("epochs");
 }

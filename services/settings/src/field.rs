@@ -12,8 +12,6 @@ pub fn serialize<T: Setting, S: Serializer>(value: &T, serializer: S) -> Result<
 }
 
 /// Reads a field.
-pub fn deserialize<'de, T: Setting, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
+pub fn deserialize<'de, T: Setting, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     T::read(deserializer)
 }

@@ -31,3 +31,11 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
+
+/// Refuses files of which only some are given: they are used together, or not at all. Each is a
+/// key and a path, which is empty when the file is not given.
+pub fn together(files: &[(&str, &String)]) -> Result<(), Invalid> {
+    let Some((given, _)) = files.iter().find(|(_, path)| !path.is_empty()) else { return Ok(()) };
+    let missing = files.iter().find(|(_, path)| path.is_empty());
+    missing.map_or(Ok(()), |(key, _)| Err(Invalid::new(*key, format!("is required with {given}"))))
+}

@@ -18,7 +18,7 @@ mod span;
 pub mod field;
 
 pub use hidden::Hidden;
-pub use invalid::Invalid;
+pub use invalid::{Invalid, together};
 pub use limit::{Bound, Limit, OneOf, Positive, because, listen_address, or_empty, or_zero};
 pub use port::Port;
 pub use section::{Field, Section};

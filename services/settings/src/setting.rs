@@ -1,7 +1,7 @@
 //! The types that a setting can have, and their form in the configuration.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     net::IpAddr,
     str::FromStr,
     time::Duration,
@@ -28,6 +28,20 @@ pub enum Kind {
     Secret,
     /// A list.
     List,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "true or false",
+            Self::Whole => "whole number",
+            Self::Number => "number",
+            Self::Length => "length of time",
+            Self::Text => "text",
+            Self::Secret => "secret text",
+            Self::List => "list",
+        })
+    }
 }
 
 /// A type that a field of a section can have.

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     Hidden, Invalid, Kind, MIB, OneOf, Parsed, Port, Positive, Section as _, because, days, hours,
-    listen_address, millis, or_empty, or_zero, section, seconds,
+    listen_address, millis, or_empty, or_zero, seconds, section,
 };
 
 section! {
@@ -106,7 +106,10 @@ fn values_out_of_their_limits_are_refused_in_words() {
         ("wait = \"0s\"", "wait: must be more than 0s"),
         ("kept = \"1h\"", "kept: must be at least 1day, or 0s to keep everything"),
         ("choice = \"xml\"", "choice: must be \"text\" or \"json\""),
-        ("listen = \"8080\"", "listen: must be an address and a port, such as 127.0.0.1:8080, or empty"),
+        (
+            "listen = \"8080\"",
+            "listen: must be an address and a port, such as 127.0.0.1:8080, or empty",
+        ),
     ] {
         assert_eq!(refused(text), format!("sample.{why}"), "{text}");
     }

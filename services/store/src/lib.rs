@@ -34,7 +34,7 @@ pub use connection::{
     backend::{Backend, check_url},
     clock::Clock,
     failure::{Failure, FailureKind},
-    options::StoreOptions,
+    options::{DatabaseOptions, StoreOptions},
     probes::Work,
     schema::MigrationState,
     store::Store,

@@ -3,7 +3,7 @@
 //! process.
 //!
 //! It must never hold a payload, a secret, or a label that grows with the number of tenants; and it
-//! depends on nothing of ours, so that every other crate may use it.
+//! depends on `settings` only of our crates, so that every other crate may use it.
 
 pub mod catalogue;
 mod collector_headers;
@@ -12,7 +12,9 @@ pub mod metrics;
 mod context;
 mod essential;
 mod export;
+mod filter;
 mod hop;
+mod options;
 mod process;
 mod seldom;
 mod start;
@@ -20,8 +22,7 @@ mod start;
 pub use context::TraceContext;
 pub use essential::{caught, essential};
 pub use hop::{Hop, Kind, current, is_exporting};
+pub use options::{ExportOptions, LogOptions};
 pub use process::expose_process;
 pub use seldom::Seldom;
-pub use start::{
-    ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter, tell_warnings,
-};
+pub use start::{StartError, Telemetry, tell_warnings};

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    Options,
+    Given, Options,
     exchange::{Client, Destination, Failure},
 };
 
@@ -107,7 +107,8 @@ impl Exchanges {
     /// When they are none.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self(Client::new(options, Arc::new(Nobody)).expect("it needs no roots of its own"))
+        let client = Client::new(options, &Given::default(), Arc::new(Nobody));
+        Self(client.expect("it needs no roots of its own"))
     }
 
     /// Sends a small request on this stream, and reads the answer within `timeout`; else what the

@@ -31,7 +31,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use bounds::WireBounds;
 pub use lookup::{Lookup, StoreLookup};
-pub use options::Options;
+pub use options::{Given, Options};
 pub use worker::Worker;

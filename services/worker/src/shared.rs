@@ -17,7 +17,7 @@ use crate::{
     jobs::{HeldJob, Key, Leases, Outcome, Report, Started, report},
     lookup::Lookup,
     measure,
-    options::Options,
+    options::{self, Given, Options},
     scheduler::{Grant, Scheduler},
 };
 
@@ -27,6 +27,7 @@ const SMALL_ANSWER: usize = 1024;
 /// What the parts of a worker share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    pub(crate) given: Given,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) lookup: Arc<dyn Lookup>,
     pub(crate) client: Client,
@@ -58,23 +59,25 @@ impl Shared {
     /// Errors: an option is out of its bounds; the error names the field.
     pub(crate) fn new(
         options: Options,
+        given: Given,
         queue: Arc<dyn Queue>,
         lookup: Arc<dyn Lookup>,
         dialer: Arc<dyn Dialer>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Result<Self> {
-        options.check()?;
-        let user_agent = HeaderValue::from_str(&options.user_agent);
+        options::check(&options, &given)?;
+        let options = options.resolved(&given);
+        let user_agent = HeaderValue::from_str(&given.user_agent);
         let user_agent =
             user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let windows = Windows::new(options.windows());
         Ok(Self {
-            client: Client::new(&options, dialer)?,
+            client: Client::new(&options, &given, dialer)?,
             destinations: Destinations::new(options.destinations_kept, user_agent),
             leases: Leases::new(
                 Arc::clone(&queue),
-                options.consumer.clone(),
-                options.lease,
+                given.consumer.clone(),
+                given.lease,
                 options.renew_batch,
             ),
             places: Arc::new(Semaphore::new(options.max_jobs)),
@@ -90,6 +93,7 @@ impl Shared {
             queue,
             lookup,
             options,
+            given,
         })
     }
 

@@ -13,7 +13,7 @@ use crate::{
     gauges,
     lookup::Lookup,
     measure,
-    options::Options,
+    options::{Given, Options},
     shared::Shared,
     steps::{Reader, Reporter, turns},
 };
@@ -25,16 +25,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker on these parts. Errors: an option is out of its bounds; the error names the field.
+    /// A worker on these parts. Errors: a setting is out of its bounds; the error names it.
     pub fn new(
         options: Options,
+        given: Given,
         queue: Arc<dyn Queue>,
         lookup: Arc<dyn Lookup>,
         dialer: Arc<dyn Dialer>,
         settlement: Arc<dyn Settlement>,
     ) -> Result<Self> {
         let (reports, received) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(options, queue, lookup, dialer, reports)?);
+        let shared = Arc::new(Shared::new(options, given, queue, lookup, dialer, reports)?);
         measure::expose();
         gauges::expose(&shared);
         let reporter = Reporter::new(&shared, received, settlement);
@@ -59,7 +60,7 @@ impl Worker {
             stop.cancel();
         }));
 
-        tracing::info!(consumer = %shared.options.consumer, "worker started");
+        tracing::info!(consumer = %shared.given.consumer, "worker started");
         Reader::new(Arc::clone(&shared)).run().await;
         let drain = shared.options.drain;
         let deadline = Instant::now() + drain;
@@ -97,7 +98,7 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     tokio::spawn(essential("leases", async move {
         keeper
             .leases
-            .keep(keeper.options.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
+            .keep(keeper.given.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
             .await;
     }));
     let sweeper = Arc::clone(shared);

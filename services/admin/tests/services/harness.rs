@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use outrider_admin::{Admin, Options};
+use outrider_admin::{Admin, Given};
 use outrider_model::{
     ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Recipient,
     Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
@@ -52,7 +52,7 @@ impl World {
         let organization = store.create_organization(Actor::System, "Acme").await.unwrap();
         let queue = Arc::new(Announcements::default());
         let keys = Arc::new(Keys::default());
-        let routes = Admin::new(Options::default(), store.clone(), queue.clone()).routes();
+        let routes = Admin::new(Given::default(), store.clone(), queue.clone()).routes();
         let backend = guarded(routes, keys.clone());
         Self {
             store,

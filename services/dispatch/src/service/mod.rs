@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{deliveries::Deliveries, events::Events};
-use crate::{handoff::Handoff, options::Options, shared::Shared, tail::Around};
+use crate::{handoff::Handoff, options::Given, shared::Shared, tail::Around};
 
 /// The public services.
 pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> Routes {
     // Answers are bounded where they are read, by the gateway.
-    let limit = shared.options.max_request_bytes;
+    let limit = shared.given.max_request_bytes;
     let Shared { store, ledger, directory, tails, .. } = shared;
     let around = Around { tails, directory, shutdown };
     let events = Events { store: store.clone(), ledger, around: around.clone() };
@@ -40,11 +40,11 @@ pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> 
 pub fn internal_routes(
     intake: Arc<dyn Intake>,
     settlement: SettlementServer,
-    options: &Options,
+    given: &Given,
 ) -> Routes {
     let intake = IntakeServiceServer::new(IntakeServer(intake))
-        .max_decoding_message_size(options.max_intake_bytes);
-    let settlement = SettlementServiceServer::new(settlement)
-        .max_decoding_message_size(options.max_reports_bytes);
+        .max_decoding_message_size(given.max_intake_bytes);
+    let settlement =
+        SettlementServiceServer::new(settlement).max_decoding_message_size(given.max_reports_bytes);
     Routes::new(intake).add_service(settlement)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{Attempt, Error, Result, Verdict, delivery};
+use outrider_model::{Attempt, Error, Result, RetryPolicy, Verdict, delivery};
 use outrider_proto::internal::{AttemptReport, attempt_report};
 use outrider_queue::Done;
 use outrider_rpc::Settlement;
@@ -32,6 +32,7 @@ pub struct Settler {
     shared: Shared,
     finisher: Finisher,
     batcher: Batcher<(Settled, Hop), ()>,
+    policy: RetryPolicy,
 }
 
 impl Settler {
@@ -43,7 +44,8 @@ impl Settler {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
         };
-        Self { batcher: Batcher::start(limits, |_| 1, commit), shared, finisher }
+        let policy = RetryPolicy::new(shared.options.retry_schedule.clone());
+        Self { batcher: Batcher::start(limits, |_| 1, commit), shared, finisher, policy }
     }
 
     fn judge(&self, report: AttemptReport) -> Option<(Option<(Settled, Hop)>, Done)> {
@@ -53,12 +55,11 @@ impl Settler {
         let (verdict, record) = match report.result? {
             attempt_report::Result::Attempted(result) => {
                 let record = parsed.record(result)?;
-                let policy = &self.shared.options.retry_policy;
                 let verdict = delivery::judge_attempt(
                     record.outcome,
                     parsed.attempt,
                     now,
-                    policy,
+                    &self.policy,
                     rand::random(),
                 );
                 (verdict, Some(record))

@@ -12,15 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
     Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal,
-    Project, Recipient, Result, RetryPolicy, SigningSecret, Target, principal::Actor,
+    Project, Recipient, Result, SigningSecret, Target, principal::Actor,
 };
 use outrider_proto::internal::{
     AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt,
     accept_event_result, attempt_report,
 };
-use outrider_queue::{
-    Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt,
-};
+use outrider_queue::{Done, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt};
 use outrider_store::{
     DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store,
     testing::TestDatabase,
@@ -28,7 +26,7 @@ use outrider_store::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dispatch, Options};
+use crate::{Dispatch, Given, Options};
 
 /// Nothing here takes nearly as long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +56,7 @@ impl Bench {
     /// The same, with what is not about the feeder and retries as in these options.
     pub async fn with(options: Options) -> Self {
         let options = Options {
-            retry_policy: RetryPolicy::new(vec![Duration::from_millis(50); 2]),
+            retry_schedule: vec![Duration::from_millis(50); 2],
             feed_period: Duration::from_millis(50),
             epoch_period: Duration::from_millis(50),
             check_after: Duration::from_millis(300),
@@ -92,6 +90,7 @@ impl Bench {
         let queue = Arc::new(Switched::new());
         let dispatch = Arc::new(Dispatch::new(
             options,
+            Given::default(),
             store.clone(),
             directory.clone(),
             Arc::clone(&queue) as Arc<dyn Queue>,
@@ -259,7 +258,7 @@ pub struct Switched {
 
 impl Switched {
     fn new() -> Self {
-        let inner = EmbeddedQueue::new(EmbeddedOptions::default());
+        let inner = EmbeddedQueue::new(&outrider_queue::Options::default());
         Self {
             inner,
             down: AtomicBool::new(false),

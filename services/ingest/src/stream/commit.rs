@@ -33,13 +33,13 @@ impl PatientIntake {
     /// Creates the intake of a stream of this caller.
     pub fn new(admission: &Admission, holder: Holder, shutdown: CancellationToken) -> Self {
         let (intake, large, options) =
-            (Arc::clone(admission.intake()), admission.large().clone(), admission.stream_options());
+            (Arc::clone(admission.intake()), admission.large().clone(), admission.options());
         Self {
             intake,
             large,
             holder,
-            call_timeout: options.call_timeout,
-            patience: options.overload_patience,
+            call_timeout: options.stream_call_timeout,
+            patience: options.stream_overload_patience,
             shutdown,
         }
     }

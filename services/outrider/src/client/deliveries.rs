@@ -1,6 +1,6 @@
 //! `outrider deliveries`.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use outrider_proto::dispatch::{
     DeliveryStatus, GetDeliveryAttemptRequest, GetDeliveryRequest, ListDeliveriesRequest,
     ListDeliveryAttemptsRequest, RetryDeliveryRequest,
@@ -12,6 +12,7 @@ use super::{
     connection::{Session, WHOLE},
     input::{Page, Span},
     output::Column,
+    status::Status,
     watch::{self, Watch},
 };
 
@@ -87,26 +88,6 @@ pub struct List {
     /// Only those that stand here.
     #[arg(long, value_enum)]
     pub status: Option<Status>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Status {
-    Pending,
-    Delivered,
-    Failed,
-    Cancelled,
-}
-
-impl Status {
-    /// As requests carry it.
-    pub fn wire(self) -> DeliveryStatus {
-        match self {
-            Self::Pending => DeliveryStatus::Pending,
-            Self::Delivered => DeliveryStatus::Delivered,
-            Self::Failed => DeliveryStatus::Failed,
-            Self::Cancelled => DeliveryStatus::Cancelled,
-        }
-    }
 }
 
 impl List {

@@ -19,7 +19,7 @@ use super::{
     connection::{Session, WHOLE},
     input::{Mask, Page},
     output::Column,
-    publish::source,
+    source::source,
 };
 
 const COLUMNS: &[Column] = &[

@@ -10,7 +10,11 @@ use outrider_proto::ingest::NewEvent;
 use tokio::sync::mpsc;
 
 use super::{
-    ClientOptions, Failure, connection::Session, publish::source, stream::Publisher, tally::Tally,
+    ClientOptions, Failure,
+    connection::Session,
+    source::source,
+    stream::{Line, Publisher},
+    tally::Tally,
 };
 
 /// The longest line, in bytes: no server may be set to take more.
@@ -21,15 +25,6 @@ const AHEAD: usize = 32;
 /// By the reader of the gateway, so that a line means what it means as a body of REST.
 fn parse(text: Vec<u8>) -> Result<NewEvent, String> {
     outrider_gateway::read_event(&text.into()).map_err(|error| error.message.into_owned())
-}
-
-/// A line that is not blank.
-#[derive(Debug)]
-pub struct Line {
-    /// From 1.
-    pub number: u64,
-    /// The event, or why it is none.
-    pub event: Result<NewEvent, String>,
 }
 
 /// Publishes every line. Fails when any event was refused.

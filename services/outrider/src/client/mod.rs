@@ -15,6 +15,8 @@ mod output;
 mod profile;
 pub mod projects;
 pub mod publish;
+mod source;
+mod status;
 mod stream;
 pub mod subscriptions;
 pub mod tail;

@@ -17,6 +17,7 @@ use super::{
     connection::{Session, WHOLE},
     input::{HEADER, METADATA, instant, map, pair},
     lines,
+    source::source,
 };
 
 /// The largest payload that is read, in bytes: no server may be set to take more.
@@ -118,15 +119,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(payload)
-}
-
-/// A file, or standard input for `-`.
-pub fn source(path: &Path) -> Result<Box<dyn Read + Send>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdin()));
-    }
-    match std::fs::File::open(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(Failure::Usage(format!("cannot open {}: {error}", path.display()))),
-    }
 }

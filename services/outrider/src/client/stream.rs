@@ -16,7 +16,6 @@ use tonic::{Code, Status, Streaming};
 use super::{
     Failure,
     connection::{Service, Session, WHOLE},
-    lines::Line,
     tally::Tally,
 };
 use crate::printable::printable;
@@ -28,6 +27,15 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Messages that wait for the connection to take them.
 const OUTBOUND_MESSAGES: usize = 64;
+
+/// A line that is not blank.
+#[derive(Debug)]
+pub struct Line {
+    /// From 1.
+    pub number: u64,
+    /// The event, or why it is none.
+    pub event: Result<NewEvent, String>,
+}
 
 /// An event that is not acknowledged.
 struct Kept {
@@ -135,33 +143,39 @@ impl Publisher {
         while !(self.at_end && self.kept.is_empty()) {
             let room =
                 self.kept.len() < window.window_events as usize && self.bytes < window.window_bytes;
+            let may_read = !self.at_end && room && sent == self.kept.len();
             tokio::select! {
-                           message = inbound.message() => match message?.map(|message| message.kind) {
-                               Some(Some(Told::Ack(ack))) => sent -= self.acknowledge(&ack, tally),
-                               Some(Some(Told::Rejection(rejection))) => self.reject(&rejection,
-                                   tally),
-                               Some(_) => {}
-                               None => return Ok(ended_early()),
-                           },
-                           // When nothing is taken any more the answer says why.
-                           Ok(place) = out.reserve(), if sent < self.kept.len() => {
-                               let event = StreamedEvent {
-            sequence: self.first + sent as u64, event: Some(self.kept[sent].event.clone()),
-                ..StreamedEvent::default() };
-                               place.send(StreamEventsRequest { kind: Some(Kind::Event(event)) });
-                               sent += 1;
-                           }
-                           line = lines.recv(),
-                               if !self.at_end && room && sent == self.kept.len() => match line {
-                               Some(line) => self.keep(line.map_err(Broken::For)?, tally),
-                               None => self.at_end = true,
-                           },
-                       }
+                message = inbound.message() => match message?.map(|message| message.kind) {
+                    Some(Some(Told::Ack(ack))) => sent -= self.acknowledge(&ack, tally),
+                    Some(Some(Told::Rejection(one))) => self.reject(&one, tally),
+                    Some(_) => {}
+                    None => return Ok(ended_early()),
+                },
+                // When nothing is taken any more, the answer says why.
+                Ok(place) = out.reserve(), if sent < self.kept.len() => {
+                    place.send(self.message(sent));
+                    sent += 1;
+                }
+                line = lines.recv(), if may_read => match line {
+                    Some(line) => self.keep(line.map_err(Broken::For)?, tally),
+                    None => self.at_end = true,
+                },
+            }
         }
         // The server says goodbye; whatever it says, everything is acknowledged.
         drop(out);
         while let Ok(Some(_)) = inbound.message().await {}
         Ok(End::Done)
+    }
+
+    /// The message of an event that is kept.
+    fn message(&self, index: usize) -> StreamEventsRequest {
+        let event = StreamedEvent {
+            sequence: self.first + index as u64,
+            event: Some(self.kept[index].event.clone()),
+            ..StreamedEvent::default()
+        };
+        StreamEventsRequest { kind: Some(Kind::Event(event)) }
     }
 
     fn keep(&mut self, line: Line, tally: &mut Tally) {

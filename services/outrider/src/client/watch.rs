@@ -11,9 +11,9 @@ use outrider_proto::dispatch::{
 use super::{
     Failure,
     connection::{Service, Session, WHOLE},
-    deliveries::Status,
     follow::follow,
     output::{Column, Output},
+    status::Status,
 };
 
 const COLUMNS: &[Column] = &[

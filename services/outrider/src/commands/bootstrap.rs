@@ -1,14 +1,33 @@
 //! `outrider bootstrap`: what cannot be made through the API, because nobody has a key yet.
 
 use anyhow::{Context, Result};
+use clap::Args;
 use outrider_model::Organization;
 use outrider_rpc::validate::name;
 use outrider_store::{Backend, Bootstrapped, NewInstallation, Store};
 use outrider_telemetry::tell_warnings;
 use serde_json::json;
 
-use super::load;
-use crate::{cli::Bootstrap, printable::one_line, roles, stdout};
+use super::configuration::Configuration;
+use crate::{printable::one_line, roles, stdout};
+
+#[derive(Debug, Args)]
+pub struct Bootstrap {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// The organisation's name.
+    #[arg(long, default_value = "Default")]
+    pub organization: String,
+    /// The project's name.
+    #[arg(long, default_value = "Default")]
+    pub project: String,
+    /// Makes another organisation, project and key where there are some.
+    #[arg(long)]
+    pub force: bool,
+    /// Prints JSON for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// The first organisation, project and key.
 pub struct First {
@@ -41,7 +60,7 @@ async fn bootstrap(options: Bootstrap) -> Result<()> {
         // By the rule of the API, which would refuse the object as it is at each update.
         name(text).map_err(|why| anyhow::anyhow!("{flag}: {why}"))?;
     }
-    let config = load(options.configuration)?;
+    let config = options.configuration.load()?;
     tell_warnings()?;
     let store = Store::connect(&roles::first_options(&config)?).await?;
     if store.backend() == Backend::Sqlite {

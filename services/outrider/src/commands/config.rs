@@ -1,11 +1,11 @@
 //! `outrider config`: what is in force and why.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 
+use super::configuration::Configuration;
 use crate::{
-    cli::Configuration,
-    config::{Explained, Sources},
+    config::{Explained, describe},
     roles, stdout,
 };
 
@@ -29,13 +29,23 @@ pub enum Action {
         #[command(flatten)]
         configuration: Configuration,
     },
+    /// Prints what a key, or each key of a section, means.
+    Explain {
+        /// Such as `gateway.listen` or `gateway`.
+        key: String,
+    },
 }
 
 /// Prints what is in force with the origin of each value, or checks it. Fails when it is invalid,
 /// after printing what can be printed.
 pub fn run(options: Configured) -> Result<()> {
-    if let Some(Action::Check { configuration }) = options.action {
-        return check(&explain(configuration)?);
+    match options.action {
+        Some(Action::Check { configuration }) => return check(&explain(configuration)?),
+        Some(Action::Explain { key }) => {
+            let text = describe(&key).ok_or_else(|| anyhow!("{key}: there is no such key"))?;
+            return stdout::write(&text);
+        }
+        None => {}
     }
     let explained = explain(options.configuration)?;
     if options.json {
@@ -47,7 +57,7 @@ pub fn run(options: Configured) -> Result<()> {
 }
 
 fn explain(configuration: Configuration) -> Result<Explained> {
-    Ok(Sources::with_environment(configuration.config, configuration.set).explain()?)
+    Ok(configuration.sources().explain()?)
 }
 
 fn check(explained: &Explained) -> Result<()> {

@@ -12,15 +12,8 @@ use outrider_model::{
 use outrider_rpc::DialError;
 use serde::Serialize;
 
-use super::load;
-use crate::{
-    cli::Configuration,
-    client::Failure,
-    config::Config,
-    printable::one_line,
-    roles::{self, egress_policy},
-    stdout,
-};
+use super::configuration::Configuration;
+use crate::{client::Failure, config::Config, printable::one_line, roles, stdout};
 
 /// What to ask of the egress.
 #[derive(Debug, Args)]
@@ -64,7 +57,7 @@ pub async fn run(options: EgressCommand) -> Result<(), Failure> {
             "name a URL, or give --json and URLs on standard input, one a line".to_owned(),
         ));
     }
-    let judge = Judge::new(&load(check.configuration)?, !check.no_dns)?;
+    let judge = Judge::new(&check.configuration.load()?, !check.no_dns)?;
     let mut tally = Tally { json: check.json, ..Tally::default() };
     for url in &check.urls {
         if !tally.tell(&judge.judge(url).await)? {
@@ -175,8 +168,8 @@ struct Judge {
 
 impl Judge {
     fn new(config: &Config, with_dns: bool) -> Result<Self> {
-        let egress = with_dns.then(|| roles::examiner(config)).transpose()?;
-        Ok(Self { policy: egress_policy(&config.egress), egress })
+        let egress = with_dns.then(|| roles::examiner(&config.egress)).transpose()?;
+        Ok(Self { policy: config.egress.policy(), egress })
     }
 
     async fn judge(&self, text: &str) -> Report {

@@ -16,8 +16,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::load;
-use crate::{cli::Configuration, client::Failure, stdout};
+use super::configuration::Configuration;
+use crate::{client::Failure, stdout};
 
 /// Whom to ask, and what.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub async fn run(options: Health) -> Result<(), Failure> {
     let address = match options.address {
         Some(address) => parsed("--address", &address)?,
-        None => parsed("operations.listen", &load(options.configuration)?.operations.listen)?,
+        None => parsed("operations.listen", &options.configuration.load()?.operations.listen)?,
     };
     let path = if options.live { "/healthz" } else { "/readyz" };
     let answer = tokio::time::timeout(options.timeout, ask(reachable(address), path)).await;

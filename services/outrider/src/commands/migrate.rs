@@ -1,15 +1,44 @@
 //! `outrider migrate`.
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
 use outrider_store::{Backend, Store};
 use outrider_telemetry::tell_warnings;
 
-use super::load;
-use crate::{
-    cli::{Configuration, Direction},
-    config::Config,
-    roles,
-};
+use super::configuration::Configuration;
+use crate::{config::Config, roles};
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(subcommand)]
+    pub direction: Direction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Direction {
+    /// Applies what is missing, and encrypts with the first master key what is in the clear or
+    /// under a former key.
+    Up {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// Encrypts nothing: for an upgrade, while processes of the version before still run.
+        #[arg(long)]
+        seal_later: bool,
+    },
+    /// Takes back the last migrations. Drops their tables with all that is in them.
+    Down {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// How many.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        steps: u32,
+    },
+    /// Lists migrations and whether they are applied.
+    Status {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+}
 
 /// How often dropping is tried, each time for half a second, while somebody uses what is to go.
 const TRIES: u32 = 5;
@@ -123,7 +152,7 @@ async fn connect(configuration: Configuration) -> Result<Store> {
 }
 
 fn read(configuration: Configuration) -> Result<Config> {
-    let config = load(configuration)?;
+    let config = configuration.load()?;
     tell_warnings()?;
     Ok(config)
 }

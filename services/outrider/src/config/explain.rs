@@ -7,15 +7,23 @@ use outrider_store::{Backend, masked_url as masked_url_of_postgres};
 use serde_json::json;
 use toml::Value;
 
-use super::{Config, Error, Origin, layers::Merged, secret_files::SECRET_KEYS, validate::validate};
+use super::{
+    aggregate::Config, error::Error, keys::secret_keys, layers::Merged, sources::Origin,
+    validate::validate,
+};
 
 /// What stands for a secret.
 const MASK: &str = "…";
 
 /// What is in force, valid or not.
-pub struct Explained(pub(super) Merged);
+pub struct Explained(Merged);
 
 impl Explained {
+    /// Explains what was merged.
+    pub fn new(merged: Merged) -> Self {
+        Self(merged)
+    }
+
     /// The configuration, if no rule between its keys is broken.
     pub fn validated(&self) -> Result<Config, Error> {
         let config = self.0.config()?;
@@ -69,7 +77,7 @@ fn masked(key: &str, value: &Value) -> Value {
             Value::String(masked_url_of_postgres(text))
         }
         Value::String(text) if key.ends_with("url") => Value::String(masked_urls(text)),
-        Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => {
+        Value::String(text) if secret_keys().any(|secret| secret == key) && !text.is_empty() => {
             Value::String(MASK.into())
         }
         other => other.clone(),
@@ -104,7 +112,7 @@ fn masked_url(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::sources::Sources;
 
     #[test]
     fn secrets_do_not_show_and_origins_do() {

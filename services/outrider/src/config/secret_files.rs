@@ -5,14 +5,12 @@ use std::{collections::BTreeMap, collections::HashMap, fs::File, io::Read as _, 
 
 use toml::{Table, Value};
 
-use super::{Error, Origin, layers::variable};
+use super::{
+    error::Error,
+    keys::{READ_LATE, read_from_files, variable},
+    sources::Origin,
+};
 
-/// Keys whose value is a secret or may hold a password.
-pub const SECRET_KEYS: &[&str] =
-    &["database.url", "queue.url", "secrets.master_key", "internal.token"];
-/// Its file is a key of its own with a default, and is read when it is needed, since `outrider
-/// bootstrap` makes it.
-const READ_LATE: &str = "secrets.master_key";
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -20,15 +18,10 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Default)]
 pub struct SecretFiles(BTreeMap<&'static str, (PathBuf, Origin)>);
 
-/// The keys that may be given by a file which is no key of its own.
-pub fn early() -> impl Iterator<Item = &'static str> {
-    SECRET_KEYS.iter().copied().filter(|key| *key != READ_LATE)
-}
-
 impl SecretFiles {
     /// Takes what a file of configuration says out of it.
     pub fn take(&mut self, layer: &mut Table, origin: &Origin) -> Result<(), Error> {
-        for key in early() {
+        for key in read_from_files() {
             let Some((section, name)) = key.split_once('.') else { continue };
             let Some(values) = layer.get_mut(section).and_then(Value::as_table_mut) else {
                 continue;
@@ -44,7 +37,7 @@ impl SecretFiles {
 
     /// Whether a variable or a flag names a file; then it is remembered.
     pub fn given(&mut self, name: &str, path: &str, origin: Origin) -> bool {
-        let known = early().find(|key| match origin {
+        let known = read_from_files().find(|key| match origin {
             Origin::Variable(_) => {
                 name.strip_suffix("_FILE").is_some_and(|name| name == variable(key))
             }
@@ -139,8 +132,7 @@ fn wrong(key: &str, origin: &Origin, message: &str) -> Error {
 mod tests {
     use std::io::Write as _;
 
-    use super::*;
-    use crate::config::Sources;
+    use crate::config::{keys::secret_keys, sources::Sources};
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -165,9 +157,9 @@ mod tests {
         .explain()
         .unwrap();
         let in_force = explained.validated().unwrap();
-        assert_eq!(in_force.database.url, "postgres://me:hunter2@host/name");
-        assert_eq!(in_force.queue.url, "redis://:hunter2@host/0");
-        assert_eq!(in_force.internal.token.0, TOKEN);
+        assert_eq!(&*in_force.database.url, "postgres://me:hunter2@host/name");
+        assert_eq!(&*in_force.queue.url, "redis://:hunter2@host/0");
+        assert_eq!(&*in_force.internal.token, TOKEN);
         let json = explained.json();
         assert_eq!(json["database.url"]["origin"], format!("from file {}", path(&url)));
         assert_eq!(json["internal.token"]["origin"], format!("from file {}", path(&token)));
@@ -178,7 +170,7 @@ mod tests {
     #[test]
     fn both_ways_at_once_are_refused_and_both_keys_named() {
         let secret = file(TOKEN);
-        for key in SECRET_KEYS {
+        for key in secret_keys() {
             let flags =
                 vec![format!("{key}={TOKEN}"), format!("{key}_file={}", secret.path().display())];
             let error = Sources { flags, ..Sources::default() }.load().unwrap_err().to_string();
@@ -193,7 +185,8 @@ mod tests {
             "internal.token=".into(),
             format!("internal.token_file={}", secret.path().display()),
         ];
-        assert_eq!(Sources { flags, ..Sources::default() }.load().unwrap().internal.token.0, TOKEN);
+        let config = Sources { flags, ..Sources::default() }.load().unwrap();
+        assert_eq!(&*config.internal.token, TOKEN);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! What equals its default is not told from what is not given, and changes nothing. Keys of roles
 //! that a process does not have are no such settings: one file serves all processes.
 
+use outrider_settings::Invalid;
 use toml::Table;
 
-use super::{Config, Error, layers::leaves};
+use super::{aggregate::Config, keys::leaves};
 
 /// Keys, and the condition without which they have no effect.
 struct Rule {
@@ -18,7 +19,7 @@ struct Rule {
 
 const RULES: [Rule; 6] = [
     Rule {
-        holds: |config| config.queue.url != "embedded",
+        holds: |config| !config.queue.is_embedded(),
         without: "a queue.url of Redis",
         keys: &[
             "queue.cluster",
@@ -26,6 +27,8 @@ const RULES: [Rule; 6] = [
             "queue.shards",
             "queue.pool_size",
             "queue.command_timeout",
+            "queue.batch_jobs",
+            "queue.batch_bytes",
         ],
     },
     Rule {
@@ -72,14 +75,12 @@ const RULES: [Rule; 6] = [
 ];
 
 /// Refuses the first key that was given and has no effect.
-pub fn refuse(config: &Config) -> Result<(), Error> {
+pub fn refuse(config: &Config) -> Result<(), Invalid> {
     let given = given(config);
     for rule in RULES.iter().filter(|rule| !(rule.holds)(config)) {
         if let Some(key) = rule.keys.iter().find(|key| given.iter().any(|given| given == *key)) {
-            return Err(Error::Invalid {
-                key,
-                message: format!("has no effect without {}", rule.without),
-            });
+            let why = format!("has no effect without {}", rule.without);
+            return Err(Invalid::new(*key, why));
         }
     }
     Ok(())
@@ -115,7 +116,7 @@ pub const CONDITIONS: &[(&str, &[&str])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::sources::Sources;
 
     /// A value of each key that is not the default.
     const VALUES: &[(&str, &str)] = &[
@@ -124,6 +125,8 @@ mod tests {
         ("queue.shards", "2"),
         ("queue.pool_size", "9"),
         ("queue.command_timeout", "3s"),
+        ("queue.batch_jobs", "9"),
+        ("queue.batch_bytes", "9"),
         ("queue.tls_ca_file", "ca.pem"),
         ("queue.tls_certificate_file", "c.pem"),
         ("queue.tls_private_key_file", "k.pem"),

@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
+use outrider_queue::{EmbeddedQueue, Options, Queue, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, RoleChannel, Streams, Tls};
 use outrider_store::{
     Backend, Directory, DirectoryOptions, FailureKind, MasterKeys, Store, StoreOptions, Work,
@@ -13,7 +13,7 @@ use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
 
-use super::{Role, Roles};
+use super::role::{Role, Roles};
 use crate::config::{self, Config};
 
 /// The store's options; reads the master key.
@@ -24,8 +24,7 @@ pub fn store_options(config: &Config) -> Result<StoreOptions> {
 /// The same for commands that need the key only where something is encrypted with it: none stands
 /// in where none is configured and its file is not there.
 pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
-    if !config.secrets.master_key.0.is_empty()
-        || Path::new(&config.secrets.master_key_file).exists()
+    if !config.secrets.master_key.is_empty() || Path::new(&config.secrets.master_key_file).exists()
     {
         return store_options(config);
     }
@@ -36,27 +35,21 @@ pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
 /// key, and must find it.
 pub fn first_options(config: &Config) -> Result<StoreOptions> {
     let options = options_without_key(config)?;
-    if options.master_keys.is_none() && Backend::of(&options.url) == Some(Backend::Sqlite) {
+    if options.master_keys.is_none() && Backend::of(&options.database.url) == Some(Backend::Sqlite)
+    {
         make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
     }
     Ok(options)
 }
 
+/// The store's options with these keys.
 pub fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
-    StoreOptions {
-        url: config.database.url.clone(),
-        max_connections: config.database.max_connections,
-        ledger_connections: config.database.ledger_connections,
-        acquire_timeout: config.database.acquire_timeout.0,
-        statement_timeout: config.database.statement_timeout.0,
-        read_only: false,
-        master_keys,
-    }
+    StoreOptions { database: config.database.clone(), read_only: false, master_keys }
 }
 
 fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
-    if !secrets.master_key.0.is_empty() {
-        return MasterKeys::parse(secrets.master_key.0.trim()).context("secrets.master_key");
+    if !secrets.master_key.is_empty() {
+        return MasterKeys::parse(secrets.master_key.trim()).context("secrets.master_key");
     }
     let path = &secrets.master_key_file;
     let text = std::fs::read_to_string(path).with_context(|| {
@@ -70,7 +63,7 @@ fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
 
 /// The token between roles, if one is configured.
 pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToken>> {
-    match internal.token.0.trim() {
+    match internal.token.trim() {
         "" => Ok(None),
         text => InternalToken::new(text).map(Some).context("internal.token"),
     }
@@ -83,7 +76,7 @@ pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToke
 /// and no other reads a part.
 pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     let path = Path::new(&secrets.master_key_file);
-    if !secrets.master_key.0.is_empty() || path.exists() {
+    if !secrets.master_key.is_empty() || path.exists() {
         return Ok(false);
     }
     let directory = make_directory_of_key(path)?;
@@ -161,16 +154,14 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
 /// The directory, kept fresh until `shutdown`, and at once when a change is announced. It knows the
 /// ids of all API keys where any are checked.
 pub fn directory(
+    options: &DirectoryOptions,
     store: &Store,
     queue: Option<&Arc<dyn Queue>>,
     keys: bool,
     shutdown: &CancellationToken,
 ) -> Directory {
-    let defaults = DirectoryOptions::default();
-    let directory = Directory::new(
-        store.clone(),
-        DirectoryOptions { key_ids: if keys { defaults.key_ids } else { 0 }, ..defaults },
-    );
+    let key_ids = if keys { options.key_ids } else { 0 };
+    let directory = Directory::new(store.clone(), DirectoryOptions { key_ids, ..options.clone() });
     spawn_until(shutdown, {
         let directory = directory.clone();
         async move { directory.run().await }
@@ -201,37 +192,15 @@ fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Se
 }
 
 /// The queue as configured.
-pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
-    if config.queue.url == "embedded" {
-        return Ok(Arc::new(EmbeddedQueue::new(embedded_options(config))));
+pub async fn queue(options: &Options) -> Result<Arc<dyn Queue>> {
+    if options.is_embedded() {
+        return Ok(Arc::new(EmbeddedQueue::new(options)));
     }
-    let options = RedisOptions { tls: redis_tls(&config.queue)?, ..redis_options(config) };
-    Ok(Arc::new(RedisQueue::connect(options).await.context("queue.url")?))
+    let queue = RedisQueue::connect(options.clone(), &redis_tls(options)?).await;
+    Ok(Arc::new(queue.context("queue.url")?))
 }
 
-/// How the queue in memory behaves.
-pub fn embedded_options(config: &Config) -> EmbeddedOptions {
-    let Config { queue, .. } = config;
-    EmbeddedOptions { window: queue.window, lease: queue.lease.0, ..EmbeddedOptions::default() }
-}
-
-/// How Redis is used, but for the files of TLS.
-pub fn redis_options(config: &Config) -> RedisOptions {
-    let Config { queue: options, .. } = config;
-    RedisOptions {
-        urls: options.url.split(',').map(|url| url.trim().to_owned()).collect(),
-        cluster: options.cluster,
-        prefix: options.prefix.clone(),
-        shards: options.shards,
-        pool_size: options.pool_size,
-        command_timeout: options.command_timeout.0,
-        window: options.window,
-        lease: options.lease.0,
-        ..RedisOptions::default()
-    }
-}
-
-fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
+fn redis_tls(options: &Options) -> Result<RedisTls> {
     let read = |key: &str, path: &str| match path {
         "" => Ok(None),
         path => std::fs::read(path)

@@ -45,9 +45,7 @@ impl Messages {
                 limits::BATCH_EVENTS * ADDED_TO_EVENT,
             ]),
             // A report that is larger than a batch goes alone.
-            reports: outrider_worker::Options::default()
-                .report_batch_bytes
-                .saturating_add(one_report),
+            reports: config.worker.report_batch_bytes.saturating_add(one_report),
             answers: LEAST_ANSWER
                 .max(ingest.max_payload_bytes.saturating_add(BESIDE_PAYLOAD))
                 .max(one_report),

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Gateway, Internal};
+use crate::config::Internal;
 
 /// Files of TLS, and how they are used.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,19 +28,19 @@ pub fn internal_options(config: &Internal) -> Option<TlsOptions> {
         private_key: (&config.tls_private_key_file).into(),
         authorities: Some((&config.tls_ca_file).into()),
     };
-    let options = TlsOptions { files, reload_interval: config.tls_reload_interval.0 };
+    let options = TlsOptions { files, reload_interval: config.tls_reload_interval };
     (!config.tls_certificate_file.is_empty()).then_some(options)
 }
 
 /// TLS of the public listener, if it is configured, and how long a handshake may take.
-pub fn public_options(config: &Gateway) -> Option<(TlsOptions, Duration)> {
+pub fn public_options(config: &outrider_gateway::Options) -> Option<(TlsOptions, Duration)> {
     let files = TlsFiles {
         certificate: (&config.tls_certificate_file).into(),
         private_key: (&config.tls_private_key_file).into(),
         authorities: None,
     };
-    let options = TlsOptions { files, reload_interval: config.tls_reload_interval.0 };
-    (!config.tls_certificate_file.is_empty()).then_some((options, config.tls_handshake_timeout.0))
+    let options = TlsOptions { files, reload_interval: config.tls_reload_interval };
+    (!config.tls_certificate_file.is_empty()).then_some((options, config.tls_handshake_timeout))
 }
 
 /// Mutual TLS between roles, if it is configured, kept fresh until `shutdown`.
@@ -52,7 +52,10 @@ pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<
 }
 
 /// How the public listener takes connections; its certificate is kept fresh until `shutdown`.
-pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor> {
+pub fn public(
+    config: &outrider_gateway::Options,
+    shutdown: &CancellationToken,
+) -> Result<Acceptor> {
     let Some((options, handshake_timeout)) = public_options(config) else {
         return Ok(Acceptor::plain());
     };

@@ -55,13 +55,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::{bounds::WireBounds, exchange::stream::Metered};
+    use crate::{exchange::stream::Metered, options::Options};
 
     #[tokio::test]
     async fn what_is_not_taken_is_told_from_what_is_not_answered() {
         let (near, mut far) = duplex(4);
         let watch = Watch::default();
-        let mut near = Metered::new(near, watch.clone(), WireBounds::default());
+        let mut near = Metered::new(near, watch.clone(), Options::default().wire());
         near.write_all(b"abcd").await.unwrap();
         assert_eq!(Phase::of(&watch), Phase::Waiting);
         assert!(

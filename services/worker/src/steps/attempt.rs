@@ -47,7 +47,7 @@ pub(super) async fn attempt(
     let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
     let of_event = jobs::trace(&job.job);
     let hop = span(job, of_event.as_ref());
-    let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
+    let told = hop.or(of_event.as_ref()).filter(|_| shared.given.propagate_trace);
     let deadline = began + entry.endpoint.timeout;
     let exchanged = hop.around(exchange(shared, job, entry, deadline, told)).await;
     let (mut result, heard) = match exchanged.result {

@@ -22,7 +22,7 @@ pub(crate) fn accept(
     read_at: Instant,
 ) {
     let now = shared.lookup.now();
-    let oldest = now.minus(shared.options.lease);
+    let oldest = now.minus(shared.given.lease);
     let (mut sure, mut doubtful) = (Vec::with_capacity(jobs.len()), Vec::new());
     for leased in jobs {
         let Some(place) = places.next() else {

@@ -50,11 +50,11 @@ impl Reader {
     }
 
     async fn take(&mut self, most: usize) -> Result<Vec<LeasedJob>> {
-        let Shared { queue, options, .. } = self.shared.as_ref();
+        let Shared { queue, options, given, .. } = self.shared.as_ref();
         let now = Instant::now();
         if now >= self.reclaim_at {
             self.reclaim_at = now + options.reclaim_period;
-            let jobs = queue.reclaim(&options.consumer, most).await?;
+            let jobs = queue.reclaim(&given.consumer, most).await?;
             if jobs.len() >= most {
                 // There may be more.
                 self.reclaim_at = now;
@@ -66,7 +66,7 @@ impl Reader {
         }
         // No longer than until the next look for abandoned jobs, which begins on time.
         let wait = options.read_wait.min(self.reclaim_at.saturating_duration_since(now));
-        let jobs = queue.read(&options.consumer, most, wait).await?;
+        let jobs = queue.read(&given.consumer, most, wait).await?;
         if !jobs.is_empty() {
             pass(Point::AfterRead);
         }

@@ -23,7 +23,10 @@ use super::{
     fakes::Loopback,
     scripted::{Act, CHUNKED, OK, attempt, deliver, is_bad, is_soon, send, succeeds},
 };
-use crate::exchange::{Body, Client, Failure, write_through};
+use crate::{
+    Given,
+    exchange::{Body, Client, Failure, write_through},
+};
 
 /// How the other side's part of a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +116,8 @@ fn judge(came: &Came, (cut, known, whole): (usize, usize, usize), end: End) -> b
 #[tokio::test]
 async fn a_connection_may_end_at_each_byte_of_an_answer() {
     const INTERIM: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-    let client = Arc::new(Client::new(&quick(), Arc::new(Loopback::default())).unwrap());
+    let client =
+        Arc::new(Client::new(&quick(), &Given::default(), Arc::new(Loopback::default())).unwrap());
     for (head, body) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", "hello"),
         ("HTTP/1.0  200\nx-a : b\r\n folded\r\ncontent-length: 5\n\n", "hello"),

@@ -20,10 +20,11 @@ use outrider_proto::internal::{
 use outrider_queue::{LeasedJob, Receipt};
 use outrider_store::EndpointEntry;
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use super::fakes::{FakeLookup, FakeQueue, FakeSettlement, Loopback};
-use crate::{Options, Worker};
+use crate::{Given, Options, Worker};
 
 /// The longest that a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,15 +59,30 @@ pub(crate) fn quick() -> Options {
 
 impl Bench {
     pub(crate) fn start(options: Options) -> Self {
+        Self::start_with(options, Given::default())
+    }
+
+    /// One that trusts this certificate too.
+    pub(crate) fn trusting(extra_roots: Vec<CertificateDer<'static>>) -> Self {
+        Self::start_with(quick(), Given { extra_roots, ..Given::default() })
+    }
+
+    pub(crate) fn start_with(options: Options, given: Given) -> Self {
         let lookup = Arc::new(FakeLookup::default());
         lookup.now.store(NOW.0, Ordering::SeqCst);
         let (queue, dialer, settlement) =
             (Arc::new(FakeQueue::default()), Arc::new(Loopback::default()), Arc::default());
         let shutdown = CancellationToken::new();
         let settlement: Arc<FakeSettlement> = settlement;
-        let worker =
-            Worker::new(options, queue.clone(), lookup.clone(), dialer.clone(), settlement.clone())
-                .unwrap();
+        let worker = Worker::new(
+            options,
+            given,
+            queue.clone(),
+            lookup.clone(),
+            dialer.clone(),
+            settlement.clone(),
+        )
+        .unwrap();
         let run = tokio::spawn(worker.run(shutdown.clone()));
         Self { queue, lookup, dialer, settlement, shutdown, run }
     }

@@ -342,8 +342,7 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
         } else {
             Receiver::start(end).await
         };
-        let bench =
-            Bench::start(crate::Options { extra_roots: vec![authority.root.clone()], ..quick() });
+        let bench = Bench::trusting(vec![authority.root.clone()]);
         let scheme = if tls { "https" } else { "http" };
         let endpoint = bench.endpoint(&format!("{scheme}://hooks.example:{}/", receiver.port));
         for count in 1..=2 {

@@ -19,7 +19,7 @@ use super::{
     },
     tls::authority,
 };
-use crate::{Options, WireBounds};
+use crate::Options;
 
 #[tokio::test]
 async fn eight_interim_answers_are_read_and_no_more() {
@@ -345,10 +345,7 @@ async fn a_handshake_without_end_is_bounded() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    let bench = Bench::start(Options {
-        wire: WireBounds { reads: 64, ..WireBounds::default() },
-        ..quick()
-    });
+    let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("https://hooks.example:{port}/")).await;
     assert_eq!(result.outcome(), AttemptOutcome::TlsFailed);
     assert_eq!(

@@ -13,7 +13,7 @@ use super::{
     bench::{Bench, attempted, held, job_of, leased, quick, until},
     receiver::{Receiver, Reply},
 };
-use crate::Options;
+use crate::{Given, Options};
 
 fn url(receiver: &Receiver) -> String {
     format!("http://hooks.example:{}/", receiver.port)
@@ -21,7 +21,12 @@ fn url(receiver: &Receiver) -> String {
 
 /// A worker with an endpoint that answers.
 async fn with_good_endpoint(options: Options) -> (Bench, Receiver, EndpointId) {
-    let bench = Bench::start(Options { drain: Duration::from_millis(300), ..options });
+    with_good_endpoint_given(options, Given::default()).await
+}
+
+async fn with_good_endpoint_given(options: Options, given: Given) -> (Bench, Receiver, EndpointId) {
+    let options = Options { drain: Duration::from_millis(300), ..options };
+    let bench = Bench::start_with(options, given);
     let receiver = Receiver::start(Reply::status("200 OK")).await;
     let good = bench.endpoint(&url(&receiver));
     (bench, receiver, good)
@@ -103,8 +108,9 @@ async fn an_endpoint_leaves_room_to_others_of_its_project() {
 
 #[tokio::test]
 async fn a_waiting_job_that_another_worker_took_over_is_let_go() {
-    let options = Options { lease: Duration::from_secs(1), initial_window: 1, ..quick() };
-    let (bench, receiver, good) = with_good_endpoint(options).await;
+    let options = Options { initial_window: 1, ..quick() };
+    let given = Given { lease: Duration::from_secs(1), ..Given::default() };
+    let (bench, receiver, good) = with_good_endpoint_given(options, given).await;
     let hanging = Receiver::start(Reply::Hang).await;
     let bad = bench.endpoint(&url(&hanging));
     let jobs: Vec<_> = (0..10).map(|_| bench.push(bad)).collect();

@@ -129,7 +129,12 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
     let large = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let receiver = Receiver::start(Reply::Bytes(large)).await;
     // An endpoint that is alone has an eighth: room for two of these answers.
-    let bench = Bench::start(Options { unreported_bytes: 64 << 10, report_streams: 1, ..quick() });
+    let bench = Bench::start(Options {
+        unreported_bytes: 64 << 10,
+        response_kept_bytes: 8 << 10,
+        report_streams: 1,
+        ..quick()
+    });
     let endpoint = bench.endpoint(&url(&receiver));
     let dropped = ANSWERS_DROPPED.get();
     bench.settlement.down.store(true, Ordering::SeqCst);

@@ -19,7 +19,7 @@ use super::{
     bench::{Bench, quick},
     tls::Authority,
 };
-use crate::{Options, WireBounds};
+use crate::Options;
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -159,8 +159,7 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
 pub(super) async fn deliver(acts: Vec<Act>) -> AttemptResult {
     let hostile = Hostile::start(acts).await;
     // So few reads that the pieces of a test come soon.
-    let wire = WireBounds { reads: 64, ..WireBounds::default() };
-    let bench = Bench::start(Options { wire, ..quick() });
+    let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("http://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
     assert_eq!(hostile.count(), 1, "{result:?}");
@@ -214,7 +213,7 @@ pub(super) async fn deliver_by_tls(
         Some(authority.acceptor(|config| config.send_tls13_tickets = tickets)),
     )
     .await;
-    let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
+    let bench = Bench::trusting(vec![authority.root.clone()]);
     let result = attempt(&bench, &format!("https://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
     assert_eq!(hostile.count(), 1, "{result:?}");

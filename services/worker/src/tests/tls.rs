@@ -19,7 +19,6 @@ use super::{
     bench::{Bench, quick},
     receiver::{Receiver, Reply},
 };
-use crate::Options;
 
 /// An authority, with a certificate for `hooks.example`.
 pub(super) struct Authority {
@@ -70,7 +69,7 @@ async fn receiver() -> (CertificateDer<'static>, Receiver) {
 #[tokio::test]
 async fn a_certificate_of_a_trusted_authority_for_the_host_is_accepted() {
     let (root, receiver) = receiver().await;
-    let bench = Bench::start(Options { extra_roots: vec![root], ..quick() });
+    let bench = Bench::trusting(vec![root]);
     let endpoint = bench.endpoint(&format!("https://hooks.example:{}/", receiver.port));
     bench.push(endpoint);
     assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
@@ -104,7 +103,7 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
         ),
         (vec![root], "hooks.example", plain.port, ""),
     ] {
-        let bench = Bench::start(Options { extra_roots: roots, ..quick() });
+        let bench = Bench::trusting(roots);
         let url = format!("https://{host}:{port}/");
         bench.push(
             bench.endpoint_with(&url, |endpoint| {
@@ -154,7 +153,7 @@ async fn a_certificate_in_the_trust_file_is_trusted_itself() {
                 "the certificate is self-signed; use one of a public authority",
             ),
         ] {
-            let bench = Bench::start(Options { extra_roots: roots, ..quick() });
+            let bench = Bench::trusting(roots);
             bench.push(bench.endpoint(&format!("https://{host}:{}/", receiver.port)));
             let result = bench.attempt().await;
             match expected {
@@ -185,7 +184,7 @@ async fn an_endpoint_that_wants_a_client_certificate_is_told_apart() {
             .unwrap();
         let receiver =
             Receiver::start_tls(Reply::status("200 OK"), TlsAcceptor::from(Arc::new(config))).await;
-        let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
+        let bench = Bench::trusting(vec![authority.root.clone()]);
         bench.push(bench.endpoint(&format!("https://hooks.example:{}/", receiver.port)));
         let result = bench.attempt().await;
         assert_eq!(

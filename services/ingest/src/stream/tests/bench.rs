@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::{
-    options::{Options, StreamOptions},
+    options::{Given, Options},
     service::Ingest,
     stream::{self, Answer},
 };
@@ -120,10 +120,10 @@ pub struct Bench {
 
 impl Bench {
     pub async fn start() -> Self {
-        Self::with(StreamOptions::default()).await
+        Self::with(Options::default()).await
     }
 
-    pub async fn with(stream: StreamOptions) -> Self {
+    pub async fn with(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("outrider.db").display());
         let keys = MasterKeys::parse(&MasterKeys::generate_text("test")).unwrap();
@@ -134,11 +134,11 @@ impl Bench {
         let new = NewProject { name: "p".to_owned(), ..Default::default() };
         let project = store.create_project(&principal, new, None).await.unwrap().id.to_string();
         let (intake, shutdown) = (Arc::new(Fake::default()), CancellationToken::new());
-        let options = Options { stream, ..Options::default() };
         let clock = store.clock().clone();
         let directory_of_store = Directory::new(store, DirectoryOptions::default());
         let ingest = Ingest::new(
             options,
+            Given::default(),
             directory_of_store,
             clock,
             Arc::clone(&intake) as Arc<dyn Intake>,

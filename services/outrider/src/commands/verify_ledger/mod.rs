@@ -8,12 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::Args;
 use outrider_model::{ProjectId, Reason, Timestamp, id::time_of};
-use outrider_store::{AuditScope, Store, StoreOptions};
+use outrider_store::{AuditScope, Store};
 use outrider_telemetry::tell_warnings;
 
-use super::load;
+use super::configuration::Configuration;
 use crate::{
-    cli::Configuration,
     client::{Failure, input},
     roles, stdout,
 };
@@ -52,22 +51,20 @@ pub struct VerifyLedger {
 /// Audits, prints, and fails with exit code 4 when something does not add up.
 pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
     let scope = scope(&options)?;
-    let config = load(options.configuration)?;
+    let VerifyLedger { configuration, list, json, .. } = options;
+    let config = configuration.load()?;
     tell_warnings().context("verify-ledger")?;
     // Few connections, and none that could write.
-    let store = StoreOptions {
-        max_connections: 2,
-        ledger_connections: 1,
-        read_only: true,
-        ..roles::options_without_key(&config)?
-    };
-    let store = Store::connect(&store).await.context("verify-ledger")?;
+    let mut options = roles::options_without_key(&config)?;
+    options.read_only = true;
+    (options.database.max_connections, options.database.ledger_connections) = (2, 1);
+    let store = Store::connect(&options).await.context("verify-ledger")?;
     store.current().await.context("verify-ledger")?;
-    let mut report = Report::new(options.list);
+    let mut report = Report::new(list);
     let audited = audit(&store, scope, &mut report).await;
     store.close().await;
     audited?;
-    stdout::write(&if options.json { report.json() } else { report.text() })?;
+    stdout::write(&if json { report.json() } else { report.text() })?;
     match report.verdict() {
         None => Ok(()),
         Some(broken) => Err(Failure::Broken(broken)),

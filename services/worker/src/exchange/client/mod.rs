@@ -33,7 +33,7 @@ use super::{
 use crate::{
     bounds::WireBounds,
     measure::{self, Used},
-    options::Options,
+    options::{Given, Options},
 };
 
 /// How long a connection may take to be ready again after its answer was read.
@@ -76,7 +76,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(options: &Options, dialer: Arc<dyn Dialer>) -> Result<Self> {
+    pub(crate) fn new(options: &Options, given: &Given, dialer: Arc<dyn Dialer>) -> Result<Self> {
         let mut http = Builder::new();
         // The buffer alone bounds heads only roughly: it may hold more when the last read brought
         // it.
@@ -86,7 +86,7 @@ impl Client {
             Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
-            tls: tls::connector(&options.extra_roots, options.pool_idle_total)?,
+            tls: tls::connector(&given.extra_roots, options.pool_idle_total)?,
             http,
             pool: Arc::new(Pool::new(
                 options.pool_idle_per_host,
@@ -94,9 +94,9 @@ impl Client {
                 timeouts,
             )),
             bounds,
-            wire: options.wire,
+            wire: options.wire(),
             heads: HeadBounds {
-                interim: options.wire.interim_answers,
+                interim: options.response_interim_answers,
                 bytes: options.response_head_bytes,
                 kept: bounds,
             },

@@ -28,7 +28,7 @@ fn request() -> Request<Body> {
 async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
     let receiver = Receiver::start(Reply::status("200 OK")).await;
     let dialer = Arc::new(Loopback::default());
-    let client = Client::new(&quick(), dialer.clone()).unwrap();
+    let client = Client::new(&quick(), &Given::default(), dialer.clone()).unwrap();
     let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
     let destination =
         Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
@@ -48,7 +48,7 @@ async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
 async fn reused(answer: &'static [u8], port: u16) -> (Client, Arc<Loopback>, Arc<Destination>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let dialer = Arc::new(Loopback::default());
-    let client = Client::new(&quick(), dialer.clone()).unwrap();
+    let client = Client::new(&quick(), &Given::default(), dialer.clone()).unwrap();
     let entry = Arc::new(entry(&format!("http://hooks.example:{port}/"), |_| {}));
     let destination =
         Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();

@@ -71,6 +71,7 @@ mod tests {
     use tokio_rustls::rustls::{AlertDescription, pki_types::ServerName};
 
     use super::*;
+    use crate::options::Options;
 
     #[test]
     fn our_own_judgement_is_told_and_a_long_text_is_cut() {
@@ -83,7 +84,7 @@ mod tests {
                 expected: ServerName::try_from("a.example").unwrap(),
                 presented: vec![format!("DnsName(\"{}\")", "b".repeat(400))],
             }));
-        assert_eq!(handshake(&long, &WireBounds::default()).len(), TEXT_BYTES);
+        assert_eq!(handshake(&long, &Options::default().wire()).len(), TEXT_BYTES);
     }
 
     #[test]
@@ -94,7 +95,7 @@ mod tests {
             (io::ErrorKind::BrokenPipe, "the connection broke"),
         ] {
             assert_eq!(
-                handshake(&kind.into(), &WireBounds::default()),
+                handshake(&kind.into(), &Options::default().wire()),
                 format!("the TLS handshake failed: {end}")
             );
         }
