@@ -15,17 +15,18 @@ use crate::config::{Config, SECTIONS, Secrets, read_from_files, variable};
 const WIDTH: usize = 100;
 
 const CONFIGURATION: &str = "\
-    Generated from the code. Every key has a default. Later layers override earlier ones:
+    This page lists every key of the configuration. It is generated from the code. Every key has a \
+    default. Later layers override earlier ones:
 
     1. the defaults,
     2. the TOML file (`--config FILE` or `OUTRIDER_CONFIG`),
     3. variables (`gateway.listen` is `OUTRIDER_GATEWAY_LISTEN`),
     4. flags (`--set gateway.listen=127.0.0.1:8080`).
 
-    Unknown keys are errors. Lengths of time have a unit: `500ms`, `15s`, `24h`. Sizes are in bytes. \
-    Lists in variables and flags are separated by commas. A secret can be given by a file, as \
-    `KEY_file`: its content counts without the end of its line. `outrider config` shows the value of \
-    each key and the layer it comes from.";
+    Unknown keys are errors. Lengths of time have a unit: `500ms`, `15s`, `24h`. Sizes are in \
+    bytes. Lists in variables and flags are separated by commas. A secret can be given by a file, \
+    as `KEY_file`: its content counts without the end of its line. `outrider config` shows the \
+    value of each key and the layer that it comes from.";
 
 fn configuration_page() -> String {
     let defaults = Table::try_from(Config::default()).unwrap();
@@ -104,48 +105,59 @@ fn shown(value: &Value, is_size: bool) -> String {
 const KIB: i64 = 1024;
 const MIB: i64 = 1024 * KIB;
 
+const ERRORS: &str = "\
+    This page lists every reason that an error can have. It is generated from the code.
+
+    gRPC callers get a `google.rpc.Status` with `ErrorInfo` (domain `outrider.dev`), `BadRequest` \
+    with a violation per field, and `RetryInfo` where a retry may help. REST callers get the same \
+    as JSON under `error`. A reason keeps its name and its codes; the text of an error may change.";
+
+/// The name of a code as gRPC writes it: `INVALID_ARGUMENT`.
+fn grpc_name(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 fn errors_page() -> String {
-    let mut page = String::from(
-        "# Errors\n\nGenerated from the code. gRPC callers get a `google.rpc.Status` with \
-            `ErrorInfo` (domain `outrider.dev`), `BadRequest` with a \
-         violation per field, and `RetryInfo` where a retry may help. REST callers get the same as \
-         JSON under `error`. The reason is stable.\n\n\
-         | reason | gRPC code | HTTP | meaning and what to do |\n|---|---|---|---|\n",
-    );
+    let mut page = String::from("# Errors\n");
+    paragraphs(&mut page, ERRORS);
     for reason in Reason::ALL {
         let (code, http) = codes(*reason);
-        writeln!(page, "| `{reason}` | `{code:?}` | {http} | {} |", reason.meaning()).unwrap();
+        write!(page, "\n## `{reason}`\n").unwrap();
+        paragraphs(&mut page, reason.meaning());
+        write!(page, "\n- gRPC: `{}`.\n- HTTP: {http}.\n", grpc_name(code)).unwrap();
     }
     page
 }
 
+const METRICS_INTRODUCTION: &str = "\
+    This page lists every metric. It is generated from the code.
+
+    Each process shows the metrics of the parts that run in it at `/metrics` of its operations \
+    listener (`operations.listen`), in the text format of Prometheus. Labels never name a project, \
+    an endpoint, an event or a path. See \
+    [operations.md](operations.md) for alerts.";
+
 fn metrics_page() -> String {
-    let mut page = String::from(
-        "# Metrics\n\nGenerated from the code. Each process shows the metrics of the parts that \
-            run in it at `/metrics` of its operations \
-         listener (`operations.listen`), in the text format of Prometheus. Labels never name a \
-         project, an endpoint, an event or a path. \
-         docs/operations.md has alerts.\n",
-    );
+    let mut page = String::from("# Metrics\n");
+    paragraphs(&mut page, METRICS_INTRODUCTION);
     for section in METRICS {
-        write!(
-            page,
-            "\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
-            section.name
-        )
-        .unwrap();
+        write!(page, "\n## {}\n", section.name).unwrap();
         for entry in section.entries {
+            write!(page, "\n### `{}`\n", entry.shape.name).unwrap();
+            paragraphs(&mut page, entry.shape.help);
+            write!(page, "\n- Type: {}.\n", entry.kind).unwrap();
             let labels: Vec<String> =
                 entry.shape.labels.iter().map(|label| format!("`{label}`")).collect();
-            let help = entry.shape.help.trim().replace('|', "\\|");
-            writeln!(
-                page,
-                "| `{}` | {} | {} | {help} |",
-                entry.shape.name,
-                entry.kind,
-                labels.join(", ")
-            )
-            .unwrap();
+            if !labels.is_empty() {
+                wrap(&mut page, &format!("- Labels: {}.", labels.join(", ")), "  ");
+            }
         }
     }
     page

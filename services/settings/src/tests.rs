@@ -67,7 +67,8 @@ fn a_section_is_read_as_it_is_written() {
     assert_eq!(read(&text).unwrap(), Sample::default());
     assert!(Sample::default().check().is_ok());
     let other = read(
-        "length = \"2s\"\nsource = \"127.0.0.1\"\nports = [\"25\", 26]\nschedule = [\"1s\", \"2m\"]\nparsed = [\"::1\"]\nsecret = \"x\"",
+        "length = \"2s\"\nsource = \"127.0.0.1\"\nports = [\"25\", 26]\n\
+         schedule = [\"1s\", \"2m\"]\nparsed = [\"::1\"]\nsecret = \"x\"",
     )
     .unwrap();
     assert_eq!(other.length, seconds(2));

@@ -97,9 +97,10 @@ mod tests {
     #[test]
     fn lines_are_events_as_rest_takes_them() {
         let parse = |text: &str| parse(text.as_bytes().to_vec());
-        let event = parse(
-            r#"{"event_type": "a.b", "data": {"n": 1.0,  "n": 2}, "idempotencyKey": "k", "headers": {"x": "y"}, "deliver_at": "2030-01-01T00:00:00Z"}"#,
-        )
+        let event = parse(concat!(
+            r#"{"event_type": "a.b", "data": {"n": 1.0,  "n": 2}, "idempotencyKey": "k", "#,
+            r#""headers": {"x": "y"}, "deliver_at": "2030-01-01T00:00:00Z"}"#
+        ))
         .unwrap();
         assert_eq!(event.payload.as_ref(), br#"{"n": 1.0,  "n": 2}"#);
         assert_eq!((event.event_type.as_str(), event.idempotency_key.as_str()), ("a.b", "k"));

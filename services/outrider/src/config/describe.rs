@@ -71,7 +71,8 @@ mod tests {
         assert!(lease.starts_with("queue.lease\n  How long a worker holds a job"), "{lease}");
         assert!(
             lease.ends_with(
-                "  type      length of time\n  default   \"45s\"\n  must be   at least 1s\n  variable  OUTRIDER_QUEUE_LEASE\n"
+                "  type      length of time\n  default   \"45s\"\n  must be   at least 1s\n  \
+                 variable  OUTRIDER_QUEUE_LEASE\n"
             ),
             "{lease}"
         );

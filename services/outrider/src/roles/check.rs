@@ -75,7 +75,8 @@ pub fn check_lease(config: &Config) {
         let lease = Span(config.queue.lease);
         tracing::warn!(
             %lease,
-            "queue.lease is not above 30s, the longest timeout of an endpoint: it holds by renewal only"
+            "queue.lease is not above 30s, the longest timeout of an endpoint: only renewal keeps \
+             jobs with their worker"
         );
     }
 }
@@ -88,11 +89,11 @@ pub fn check_limit_of_files(config: &Config, roles: &Roles) {
             tracing::warn!(
                 limit,
                 wanted,
-                "few files may be open at once, and each connection is one: without one deliveries wait"
+                "the limit of open files is low: each connection needs one, and deliveries wait"
             );
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "how many files may be open at once is not known"),
+        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
     }
 }
 
@@ -119,12 +120,14 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     }
     if Backend::of(&config.database.url) == Some(Backend::Sqlite) && roles.has_any(&STORED) {
         bail!(
-            "database.url: SQLite serves one process with all roles; roles of their own need PostgreSQL"
+            "database.url: SQLite serves one process with all roles; \
+             roles of their own need PostgreSQL"
         );
     }
     if config.queue.is_embedded() && roles.has_any(&QUEUED) {
         bail!(
-            "queue.url: the embedded queue serves one process with all roles; roles of their own need Redis"
+            "queue.url: the embedded queue serves one process with all roles; \
+             roles of their own need Redis"
         );
     }
     Ok(())
@@ -145,7 +148,8 @@ fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> 
         let loopback = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
         if roles.has(role) && !loopback {
             bail!(
-                "internal.token or internal.tls_certificate_file: one is required, since {key} = {listen} is not on loopback"
+                "internal.token or internal.tls_certificate_file: one is required, \
+                 since {key} = {listen} is not on loopback"
             );
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outrider_model::{OrganizationId, shares};
 use outrider_proto::internal::job::Body;
-use outrider_queue::{Enqueued, NewJob};
+use outrider_queue::{Enqueued, LeasedJob, NewJob};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -215,9 +215,15 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     let begin = Instant::now();
     fixture.put(&fixture.jobs(fixture.endpoint(0), 0..3)).await;
     let lost = fixture.take("dead", 3).await;
-    let mut found = Vec::new();
+    let mut found: Vec<LeasedJob> = Vec::new();
     eventually("all jobs of the dead consumer", async || {
-        found.extend(fixture.queue.reclaim("alive", 2).await.expect("reclaim"));
+        for leased in fixture.queue.reclaim("alive", 2).await.expect("reclaim") {
+            // On a busy machine, the lease of the first ones may run out again before the last
+            // one is found.
+            if found.iter().all(|known| known.receipt != leased.receipt) {
+                found.push(leased);
+            }
+        }
         (found.len() == 3).then_some(())
     })
     .await;
