@@ -69,7 +69,7 @@ pub enum StartError {
     #[error(transparent)]
     Scope(#[from] methods::WithoutScope),
     /// An entry of [`Options::cors_origins`] is not an origin.
-    #[error(transparent)]
+    #[error("gateway.cors_origins: {0}")]
     Origin(InvalidOrigin),
     /// The descriptors cannot be served by reflection.
     #[error("reflection: {0}")]
