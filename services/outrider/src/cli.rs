@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
+/// Outrider, a webhook gateway: delivers events to HTTP endpoints, signed, retried and recorded.
 #[derive(Debug, Parser)]
 #[command(name = "outrider", version, propagate_version = true)]
 pub struct Cli {
@@ -23,13 +23,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows the whole way of an event in one process, with nothing installed, and ends.
+    /// Shows the path of an event from publish to delivery in one process, and exits.
     Demo,
-    /// Runs everything on a data directory, for developing against, and prints lines to try.
+    /// Runs everything in one process for development, and prints commands to try.
     Dev(dev::Dev),
-    /// Shows and verifies the webhooks that arrive on a port of this machine.
+    /// Receives webhooks on a local port, verifies their signatures and prints them.
     Listen(listen::Listen),
-    /// Publishes an event, or many from lines.
+    /// Publishes an event, or one event per line of input.
     Publish(publish::Publish),
     /// Prints events as they are accepted.
     Tail(tail::Tail),
@@ -41,30 +41,30 @@ pub enum Command {
     Endpoints(endpoints::Endpoints),
     /// Manages subscriptions: which events go to which endpoint.
     Subscriptions(subscriptions::Subscriptions),
-    /// Manages event types: the catalogue of a project, with the schemas for payloads.
+    /// Manages event types: the catalog of a project, with schemas for payloads.
     EventTypes(event_types::EventTypes),
     /// Manages projects.
     Projects(projects::Projects),
     /// Manages API keys.
     Keys(keys::Keys),
-    /// Runs roles: by default all, on SQLite and the embedded queue.
+    /// Runs roles. By default, runs all of them on SQLite and the embedded queue.
     Serve(serve::Serve),
-    /// Brings the database's schema up to date, back, or tells where it stands.
+    /// Migrates the database schema up or down, or shows its state.
     Migrate(migrate::Migrate),
-    /// Proves from the database's tables that every accepted event is accounted for. Reads only,
-    /// beside running servers or without.
+    /// Checks in the database that every accepted event is accounted for. Only reads, and may run
+    /// beside servers.
     VerifyLedger(verify_ledger::VerifyLedger),
-    /// Makes the first organisation, project and admin key, and prints the key. Where there is an
-    /// organisation, it makes nothing.
+    /// Creates the first organization, project and admin key, and prints the key. Creates nothing
+    /// if an organization exists.
     Bootstrap(bootstrap::Bootstrap),
-    /// Asks a server on this machine whether it can work. Exit code 1 when it cannot, or does not
+    /// Asks a server on this machine whether it is ready. Exits with 1 if it is not, or does not
     /// answer.
     Health(health::Health),
-    /// Tells what the egress would do.
+    /// Shows how the egress would treat a URL.
     Egress(egress::EgressCommand),
-    /// Prints the configuration in force and where each value comes from.
+    /// Prints the configuration in force, and where each value comes from.
     Config(config::Configured),
-    /// Prints what a shell needs to complete command lines.
+    /// Prints the completion script for a shell.
     Completions(completions::Completions),
 }
 

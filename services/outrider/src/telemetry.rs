@@ -1,14 +1,14 @@
-//! Logs, spans and the process's own metrics, as configured.
+//! Starts logs, spans and the metrics of the process, as configured.
 
 use anyhow::Result;
 use outrider_telemetry::{Telemetry, expose_process};
 
 use crate::config::Config;
 
-/// The commit that was built, if the build knew it.
+/// The commit of the build, if it is known.
 const COMMIT: Option<&str> = option_env!("OUTRIDER_COMMIT");
 
-/// Starts what a process reports about itself. Logs contain ids, never payloads or secrets.
+/// Starts the telemetry of a process. Logs contain ids, never payloads or secrets.
 pub fn start(config: &Config) -> Result<Telemetry> {
     let telemetry = Telemetry::start(&config.log, &config.telemetry)?;
     expose_process(env!("CARGO_PKG_VERSION"), COMMIT.filter(|commit| !commit.is_empty()));

@@ -1,11 +1,11 @@
-//! All sections together. Each belongs to the role that reads it.
+//! The whole configuration. Each section belongs to the role that reads it.
 
 use outrider_settings::{Field, Invalid, Section};
 use serde::{Deserialize, Serialize};
 
 use super::sections::{Internal, Operations, Secrets};
 
-/// The description of a section.
+/// Describes a section.
 pub struct Described {
     pub name: &'static str,
     pub doc: &'static str,
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn each_section_has_its_own_name_and_describes_each_key() {
         let defaults = Table::try_from(Config::default()).unwrap();
-        // TOML sorts.
+        // TOML sorts the keys.
         let sorted = |mut names: Vec<&'static str>| {
             names.sort_unstable();
             names

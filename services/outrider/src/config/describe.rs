@@ -1,4 +1,4 @@
-//! What keys mean, for people who ask on the command line.
+//! Describes keys on the command line.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use super::{
 /// The width of a line.
 const WIDTH: usize = 100;
 
-/// What a key means, or each key of a section; none if there is no such name.
+/// Describes a key, or each key of a section. Returns `None` for an unknown name.
 pub fn describe(name: &str) -> Option<String> {
     let mut text = String::new();
     for section in SECTIONS {
@@ -43,7 +43,7 @@ fn default(section: &str, field: &Field) -> Value {
     value.unwrap_or_else(|| Value::String(String::new()))
 }
 
-/// A text in lines of a width, each indented.
+/// Wraps a text at a width, and indents each line.
 fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = vec![indent.to_owned()];
     for word in text.split_whitespace() {

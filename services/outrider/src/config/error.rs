@@ -1,10 +1,10 @@
-//! What is wrong with a configuration.
+//! The error of an invalid configuration.
 
 use std::path::PathBuf;
 
 use outrider_settings::Invalid;
 
-/// What is wrong with the configuration, by key.
+/// An error about a key or a file of the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read the configuration file {path}: {source}")]

@@ -12,26 +12,26 @@ use super::{
     validate::validate,
 };
 
-/// What stands for a secret.
+/// Replaces a secret.
 const MASK: &str = "…";
 
-/// What is in force, valid or not.
+/// The configuration in force, valid or not.
 pub struct Explained(Merged);
 
 impl Explained {
-    /// Explains what was merged.
+    /// Explains merged layers.
     pub fn new(merged: Merged) -> Self {
         Self(merged)
     }
 
-    /// The configuration, if no rule between its keys is broken.
+    /// Returns the configuration, if it breaks no rule.
     pub fn validated(&self) -> Result<Config, Error> {
         let config = self.0.config()?;
         validate(&config)?;
         Ok(config)
     }
 
-    /// As TOML with the origins as comments.
+    /// Formats it as TOML, with the origins as comments.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (section, values) in &self.0.table {
@@ -50,7 +50,7 @@ impl Explained {
         text
     }
 
-    /// As one JSON object: `{"section.key": {"value": …, "origin": "…"}}`.
+    /// Formats it as one JSON object: `{"section.key": {"value": …, "origin": "…"}}`.
     pub fn json(&self) -> serde_json::Value {
         let mut all = serde_json::Map::new();
         for (section, values) in &self.0.table {
@@ -84,13 +84,13 @@ fn masked(key: &str, value: &Value) -> Value {
     }
 }
 
-/// URLs without their passwords; several are separated by commas.
+/// Masks the passwords in URLs, which are separated by commas.
 fn masked_urls(text: &str) -> String {
     let separated = text.replace(",redis", "\n,redis");
     separated.split('\n').map(masked_url).collect()
 }
 
-/// Without the password before the last `@`, and without the value of a parameter `password`.
+/// Masks the password before the last `@`, and the value of a parameter `password`.
 fn masked_url(url: &str) -> String {
     let mut out = url.to_owned();
     if let Some((scheme, rest)) = out.split_once("://")

@@ -1,5 +1,4 @@
-//! Merging the layers. The defaults, written out, say which keys there are and of which type each
-//! is.
+//! Merges the layers. The serialized defaults determine which keys exist, and their types.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +15,7 @@ use super::{
     sources::{Origin, Sources},
 };
 
-/// Variables of that prefix that are not keys.
+/// Variables with the prefix that are not keys.
 const OTHER_VARIABLES: [&str; 5] = [
     "OUTRIDER_CONFIG",
     "OUTRIDER_SERVER",
@@ -25,22 +24,22 @@ const OTHER_VARIABLES: [&str; 5] = [
     "OUTRIDER_PROFILE",
 ];
 
-/// All layers laid over each other.
+/// The merged layers.
 pub struct Merged {
     /// Every key with the value in force.
     pub table: Table,
-    /// Where values come from that are not the default, by key.
+    /// The origin of each value that is not the default, by key.
     pub origins: HashMap<String, Origin>,
 }
 
 impl Merged {
-    /// As the program uses it.
+    /// Returns the configuration as the program uses it.
     pub fn config(&self) -> Result<Config, Error> {
         decode(self.table.clone(), "configuration")
     }
 }
 
-/// The merged configuration; errors name the layer and the key.
+/// Returns the merged layers. Errors name the layer and the key.
 pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     let mut origins = HashMap::new();
     let mut secret_files = SecretFiles::default();
@@ -91,7 +90,7 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     Ok(Merged { table: merged, origins })
 }
 
-/// Whether a variable is for the configuration.
+/// Whether a variable belongs to the configuration.
 fn is_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let test = rest == "BIN" || rest == "COMMIT" || rest.starts_with("TEST");
@@ -99,8 +98,9 @@ fn is_ours(name: &str) -> bool {
     !test && !fail_point && !OTHER_VARIABLES.contains(&name)
 }
 
-/// Whether Kubernetes made a variable, which gives every container the addresses of all services in
-/// these very forms: a service named outrider or outrider-gateway makes some with our prefix.
+/// Whether a variable was set by Kubernetes, which gives every container the addresses of all
+/// services in these forms. A service named outrider or outrider-gateway leads to variables with
+/// our prefix.
 fn is_of_kubernetes(name: &str, text: &str) -> bool {
     let after =
         |part: &'static str| name.match_indices(part).map(move |(at, _)| &name[at + part.len()..]);
@@ -132,8 +132,8 @@ fn read_file(path: &Path) -> Result<Table, Error> {
     })
 }
 
-/// Lays a file's values over the others. Decoding the layer alone first finds unknown keys and
-/// wrong types, with their names.
+/// Merges the values of a file. Decodes the layer alone first, which finds unknown keys and wrong
+/// types by name.
 fn apply(merged: &mut Table, origin: &str, layer: &Table) -> Result<(), Error> {
     decode(layer.clone(), origin)?;
     for (section, values) in layer {
@@ -154,7 +154,7 @@ fn set(merged: &mut Table, origin: &str, key: &str, value: Value) -> Result<(), 
     apply(merged, origin, &layer)
 }
 
-/// A text as a value of the type that the key's default has.
+/// Converts a text to the type of the key's default.
 fn parse(origin: &str, key: &str, text: &str, default: &Value) -> Result<Value, Error> {
     let wrong = |what: &str| Error::Value {
         origin: origin.into(),

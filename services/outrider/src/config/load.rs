@@ -21,7 +21,7 @@ impl Sources {
     }
 }
 
-/// The keys in which two configurations differ.
+/// Returns the keys in which two configurations differ.
 pub fn changed_keys(one: &Config, other: &Config) -> Vec<String> {
     let leaves = |config: &Config| {
         Table::try_from(config.clone()).map(|table| leaves(&table)).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Configuration: defaults, then the file, then the environment, then flags. Every key has a
-//! default; unknown keys are errors.
+//! Loads the configuration: defaults, then the file, then the environment, then flags. Every key
+//! has a default, and unknown keys are errors.
 
 mod aggregate;
 mod describe;

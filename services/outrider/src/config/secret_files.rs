@@ -1,5 +1,5 @@
-//! Secrets from files: every key that holds one may be given as `KEY_file`, the path of a file that
-//! holds the value.
+//! Reads secrets from files: every key that holds a secret can be given as `KEY_file`, the path of
+//! a file that contains the value.
 
 use std::{collections::BTreeMap, collections::HashMap, fs::File, io::Read as _, path::PathBuf};
 
@@ -11,15 +11,15 @@ use super::{
     sources::Origin,
 };
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The files that layers named, the strongest layer's for each key.
+/// The files that layers name: for each key, the file of the strongest layer.
 #[derive(Default)]
 pub struct SecretFiles(BTreeMap<&'static str, (PathBuf, Origin)>);
 
 impl SecretFiles {
-    /// Takes what a file of configuration says out of it.
+    /// Takes the paths out of a configuration file.
     pub fn take(&mut self, layer: &mut Table, origin: &Origin) -> Result<(), Error> {
         for key in read_from_files() {
             let Some((section, name)) = key.split_once('.') else { continue };
@@ -35,7 +35,7 @@ impl SecretFiles {
         Ok(())
     }
 
-    /// Whether a variable or a flag names a file; then it is remembered.
+    /// Whether a variable or a flag names a file. If so, remembers the path.
     pub fn given(&mut self, name: &str, path: &str, origin: Origin) -> bool {
         let known = read_from_files().find(|key| match origin {
             Origin::Variable(_) => {
@@ -57,8 +57,8 @@ impl SecretFiles {
         }
     }
 
-    /// Puts the values in force. A key that is given both ways is an error: which one is meant
-    /// cannot be known.
+    /// Applies the values. It is an error to give a key in both ways, because it is not clear which
+    /// one is meant.
     pub fn read(
         self,
         merged: &mut Table,
@@ -105,7 +105,7 @@ fn put(merged: &mut Table, key: &str, value: String) {
     }
 }
 
-/// The whole text but for the line's end that editors and `echo` leave.
+/// Returns the text without the line ending that editors and `echo` add.
 fn read(key: &str, path: &PathBuf, origin: &Origin) -> Result<String, Error> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
@@ -180,7 +180,7 @@ mod tests {
                 "{error}"
             );
         }
-        // What is empty is not given.
+        // An empty value counts as not given.
         let flags = vec![
             "internal.token=".into(),
             format!("internal.token_file={}", secret.path().display()),

@@ -1,4 +1,4 @@
-//! The sections of the configuration that belong to the process and to no role.
+//! The sections of the configuration that belong to the process, not to a role.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use outrider_settings::{
 };
 
 section! {
-    /// What encrypts secrets in the database.
+    /// The keys that encrypt secrets in the database.
     pub struct Secrets in "secrets" {
         /// `ID:BASE64` of 32 random bytes, followed by former keys after commas; `ID:lost` is a
         /// former key that is lost. It is safer in a file.
@@ -20,7 +20,7 @@ section! {
 section! {
     /// How roles in different processes authenticate each other.
     pub struct Internal in "internal" {
-        /// What they present to each other: 32 to 512 visible characters, the same in all
+        /// The token that they present to each other: 32 to 512 visible characters, the same in all
         /// processes. The token or TLS is required where a listener between roles is not on
         /// loopback. It is safer in a file (`token_file`).
         pub token: Hidden = Hidden::default();

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-/// Where values come from besides the defaults.
+/// The sources of values besides the defaults.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// A TOML file.
@@ -13,7 +13,7 @@ pub struct Sources {
     pub flags: Vec<String>,
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -40,8 +40,8 @@ impl Sources {
     /// The file and flags of the command line, with this process's environment.
     #[must_use]
     pub fn with_environment(file: Option<PathBuf>, flags: Vec<String>) -> Self {
-        // Others may be anything. In one of ours, what stands for a byte that is not UTF-8 is
-        // refused.
+        // Other variables may contain anything. In ours, the replacement for a byte that is not
+        // UTF-8 is refused later.
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             Some((name, value.to_string_lossy().into_owned()))

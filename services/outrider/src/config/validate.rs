@@ -1,4 +1,4 @@
-//! Rules between sections. What a section requires by itself is checked by the section.
+//! Checks the rules between sections. Each section checks its own rules.
 
 use outrider_rpc::channel;
 use outrider_settings::{Invalid, MIB};
@@ -6,7 +6,7 @@ use outrider_store::Backend;
 
 use super::{aggregate::Config, without_effect};
 
-/// Refuses the first rule that is broken, by key.
+/// Fails with the first rule that is broken, by key.
 pub fn validate(config: &Config) -> Result<(), Invalid> {
     config.check_sections()?;
     let sqlite = Backend::of(&config.database.url) == Some(Backend::Sqlite);
@@ -32,7 +32,7 @@ pub fn validate(config: &Config) -> Result<(), Invalid> {
     without_effect::refuse(config)
 }
 
-/// What may be sent must be able to arrive and to be read again.
+/// Checks that accepted requests can pass between roles, and that their data can be read again.
 fn sizes(config: &Config) -> Result<(), Invalid> {
     let Config { gateway, ingest, .. } = config;
     Invalid::unless(
@@ -40,7 +40,7 @@ fn sizes(config: &Config) -> Result<(), Invalid> {
         "ingest.max_batch_bytes",
         "must not be above gateway.max_request_bytes",
     )?;
-    // As base64 in JSON, with all that an event has besides its payload.
+    // As base64 in JSON, with everything that an event has besides its payload.
     let shown = ingest.max_payload_bytes / 3 * 4 + MIB;
     Invalid::unless(
         shown <= gateway.max_unsent_bytes / 4,

@@ -13,7 +13,7 @@ use super::{
     role::Role,
 };
 
-/// Admin in this process, if it has the role.
+/// Starts admin, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,

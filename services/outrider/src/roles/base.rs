@@ -1,4 +1,4 @@
-//! What the roles of one process are built from, and the listeners between roles.
+//! The parts from which the roles of a process are built, and the listeners between roles.
 
 use std::sync::Arc;
 
@@ -18,29 +18,29 @@ use tower::util::BoxCloneSyncService;
 use super::role::Roles;
 use crate::{config::Config, keys::Keys, shutdown::Stages};
 
-/// What the roles of one process are built from.
+/// The parts from which the roles of a process are built.
 pub struct Base {
     pub config: Config,
     pub roles: Roles,
     pub stages: Stages,
     pub tasks: Tasks,
-    /// What roles in different processes present to each other.
+    /// The token that roles in different processes present to each other.
     pub token: Option<InternalToken>,
-    /// How they speak to each other; plainly without it.
+    /// TLS between roles; without it, they use plain HTTP.
     pub tls: Option<Arc<Tls>>,
-    /// Which destinations are permitted, for admin and for the egress of this process.
+    /// The egress policy, for admin and for the egress of this process.
     pub policy: PolicyInForce,
-    /// The egress of this process, which must not be led to our own listeners.
+    /// The egress of this process. It must not connect to our own listeners.
     pub egress: Option<Egress>,
 }
 
 impl Base {
-    /// Opens a listener that the egress of this process will not dial.
+    /// Opens a listener that the egress of this process refuses to dial.
     pub async fn listen(&self, key: &'static str, address: &str) -> Result<TcpListener> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("{key}: cannot listen on {address}"))?;
-        // With port 0, this is where it is to be learned.
+        // If the port is 0, the log is the place to learn it.
         tracing::info!(key, address = %listener.local_addr()?, "listening");
         if let Some(egress) = &self.egress {
             egress.protect(listener.local_addr()?);
@@ -49,7 +49,7 @@ impl Base {
     }
 }
 
-/// What roles that read the database are built from.
+/// The parts from which roles that read the database are built.
 #[derive(Clone)]
 pub struct Stored {
     pub store: Store,
@@ -57,13 +57,13 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The layer that authenticates callers of public methods.
+    /// Returns the authenticator for callers of public methods.
     pub fn keys(&self) -> Arc<dyn Authenticate> {
         Arc::new(Keys(self.directory.clone()))
     }
 }
 
-/// The tasks of each stage.
+/// The tasks of each shutdown stage.
 #[derive(Default)]
 pub struct Tasks {
     pub intake: Vec<JoinHandle<()>>,
@@ -71,8 +71,8 @@ pub struct Tasks {
     pub foundation: Vec<JoinHandle<()>>,
 }
 
-/// The services of a role as other processes see them: the public ones, its internal ones and that
-/// of API keys on one listener, told apart by the package in the path.
+/// Combines the public services of a role, its internal services and the key service on one
+/// listener for other processes. The package in the path tells them apart.
 pub fn with_internal(base: &Base, stored: &Stored, public: Backend, internal: Routes) -> Backend {
     let internal = internal.add_service(KeyServiceServer::new(KeyServer(stored.keys())));
     let internal = InternalGate::new(internal.prepare(), base.token.clone());
@@ -114,7 +114,7 @@ pub async fn serve_internal(
     Ok(())
 }
 
-/// When a listener between roles closes.
+/// The shutdown stage in which a listener between roles closes.
 #[derive(Debug, Clone, Copy)]
 pub enum Stage {
     Intake,

@@ -1,4 +1,4 @@
-//! What a process refuses before it opens anything.
+//! Checks the configuration before a process opens anything.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -30,10 +30,10 @@ pub fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Where the egress is: an address, not a URL.
+/// The key with the address of the egress, which is not a URL.
 const EGRESS: &str = "worker.egress_address";
 
-/// The keys that say where another role is, with what they say, the role that calls and the one
+/// Returns the keys with addresses of other roles: key, value, the role that calls, and the role
 /// that is called.
 fn elsewhere(config: &Config) -> [(&'static str, &str, Role, Role); 6] {
     let Config { gateway, ingest, worker, .. } = config;
@@ -47,8 +47,8 @@ fn elsewhere(config: &Config) -> [(&'static str, &str, Role, Role); 6] {
     ]
 }
 
-/// An empty one is wrong only where it is needed: in a process that has the role that calls, and
-/// not the one that is called.
+/// Refuses empty addresses where they are needed: in a process that has the calling role and not
+/// the called one.
 pub fn check_urls(config: &Config, roles: &Roles) -> Result<()> {
     for (key, url, caller, called) in elsewhere(config) {
         if url.is_empty() && roles.has(caller) && !roles.has(called) {
@@ -58,7 +58,7 @@ pub fn check_urls(config: &Config, roles: &Roles) -> Result<()> {
     Ok(())
 }
 
-/// What a process with these roles refuses, before it opens anything.
+/// Fails with the first key that a process with these roles refuses.
 pub fn check_all(config: &Config, roles: &Roles) -> Result<()> {
     check(config)?;
     check_urls(config, roles)?;
@@ -68,7 +68,7 @@ pub fn check_all(config: &Config, roles: &Roles) -> Result<()> {
     check_listeners(config, roles, guarded)
 }
 
-/// A lease that ends before an attempt can is held by being renewed alone.
+/// Warns about a lease that is shorter than an attempt: only renewal then keeps the job.
 pub fn check_lease(config: &Config) {
     let longest = Duration::from_millis(limits::TIMEOUT_MILLIS.2);
     if config.queue.lease <= longest {
@@ -81,7 +81,8 @@ pub fn check_lease(config: &Config) {
     }
 }
 
-/// Too few are no error: they do for little traffic.
+/// Warns about a low limit of open files. It is not an error, because it suffices for little
+/// traffic.
 pub fn check_limit_of_files(config: &Config, roles: &Roles) {
     let wanted = files_wanted(config, roles);
     match rlimit::Resource::NOFILE.get_soft() {
@@ -97,9 +98,9 @@ pub fn check_limit_of_files(config: &Config, roles: &Roles) {
     }
 }
 
-/// Files that a process with these roles may come to have open: for callers and servers about a
-/// thousand, one for each request of a worker and each connection that it keeps, two for each
-/// tunnel of an egress of its own.
+/// Returns the number of files that a process with these roles may open: about a thousand for
+/// callers and servers, one for each request and each idle connection of a worker, and two for each
+/// tunnel of an egress for other processes.
 fn files_wanted(config: &Config, roles: &Roles) -> u64 {
     const OTHERS: usize = 1_024;
     let connections =
@@ -113,7 +114,7 @@ fn files_wanted(config: &Config, roles: &Roles) -> u64 {
     u64::try_from(OTHERS.saturating_add(worker).saturating_add(egress)).unwrap_or(u64::MAX)
 }
 
-/// SQLite and the embedded queue live in one process: roles cannot be apart.
+/// Refuses SQLite and the embedded queue in a process that does not have all roles.
 fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     if roles.is_all() {
         return Ok(());
@@ -133,8 +134,8 @@ fn check_shape(config: &Config, roles: &Roles) -> Result<()> {
     Ok(())
 }
 
-/// Whoever reaches a listener between roles could settle deliveries, use the egress or ask whom API
-/// keys stand for: beyond loopback it takes the token, or mutual TLS.
+/// Refuses unprotected listeners between roles beyond loopback. Whoever reaches one could settle
+/// deliveries, use the egress or resolve API keys, so the token or mutual TLS is required.
 fn check_listeners(config: &Config, roles: &Roles, guarded: bool) -> Result<()> {
     if guarded || roles.is_all() {
         return Ok(());

@@ -18,14 +18,14 @@ use super::{
 };
 use crate::config::Config;
 
-/// The faces of dispatch in this process.
+/// What other roles in this process use of dispatch.
 pub struct Faces {
     pub public: Backend,
     pub intake: Arc<dyn Intake>,
     pub settlement: Arc<dyn Settlement>,
 }
 
-/// Dispatch in this process, if it has the role.
+/// Starts dispatch, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,
@@ -57,7 +57,7 @@ pub async fn start(
     Ok(Some(faces))
 }
 
-/// What dispatch is given besides its settings.
+/// Returns what dispatch is given besides its settings.
 pub fn given(config: &Config) -> Given {
     let Messages { intake, reports, .. } = Messages::of(config);
     Given {

@@ -1,6 +1,6 @@
-//! Every key of the configuration has an effect: it changes what the process derives from it, the
-//! code of its role reads it, or a test that is named here observes it. A new key that nobody reads
-//! fails here.
+//! Checks that every key of the configuration has an effect: the process derives something from it,
+//! the code of its role reads it, or a test that is named here observes it. A new key that nothing
+//! reads fails here.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use toml::{Table, Value};
 use super::{check, dispatch, foundation, gateway, messages::Messages, tls, worker};
 use crate::config::{CONDITIONS, Config, Sources, leaves};
 
-/// Where every process has ports of its own, each of them is a setting that must be honoured.
+/// In this test every process has ports of its own, so each of these settings must be honored.
 const SIX_PROCESSES: &str = "every_metric_is_shown_and_moves_over_six_processes";
 
-/// Keys that a test observes from outside, and that test.
+/// Keys that a test observes from outside, with the test.
 const OBSERVED: &[(&str, &str)] = &[
     ("database.url", "rest_delivers_the_very_text"),
     ("queue.url", "a_right_is_lost_and_granted_in_six_processes"),
@@ -39,7 +39,7 @@ const OBSERVED: &[(&str, &str)] = &[
     ("egress.listen", SIX_PROCESSES),
 ];
 
-/// Values other than the default that do not follow from it.
+/// Values for keys whose non-default value cannot be derived from the default.
 const VALUES: &[(&str, &str)] = &[
     ("queue.prefix", "other"),
     ("internal.token", "0123456789abcdef0123456789abcdef"),
@@ -68,7 +68,7 @@ fn load(flags: &[String]) -> Config {
     sources.load().unwrap_or_else(|error| panic!("{flags:?}: {error}"))
 }
 
-/// What the process derives from the configuration, as text.
+/// Returns everything that the process derives from the configuration, as text.
 fn derived(config: &Config) -> BTreeMap<&'static str, String> {
     let key = foundation::store_options(config).map(|options| options.master_keys);
     let worker = outrider_worker::Given { consumer: String::new(), ..worker::given(config) };
@@ -87,7 +87,7 @@ fn derived(config: &Config) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// The crate whose code reads a section.
+/// Returns the crate whose code reads a section.
 fn reader(section: &str) -> &str {
     match section {
         "database" | "directory" => "store",
@@ -97,7 +97,7 @@ fn reader(section: &str) -> &str {
     }
 }
 
-/// The code that may read settings, without tests, declarations and checks.
+/// Returns the code that may read settings, without tests, declarations and checks.
 fn code(krate: &str) -> String {
     let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut left: Vec<PathBuf> =
@@ -127,7 +127,7 @@ fn code(krate: &str) -> String {
     code
 }
 
-/// Whether code reads a field: `.name`, or by taking it out of `Options`.
+/// Whether code reads a field: as `.name`, or by destructuring `Options`.
 fn is_read(code: &str, name: &str) -> bool {
     let is_word = |next: char| next.is_ascii_alphanumeric() || next == '_' || next == '(';
     let taken = code.split("let Options {").skip(1).filter_map(|rest| rest.split('}').next());
@@ -136,7 +136,7 @@ fn is_read(code: &str, name: &str) -> bool {
         || taken.into_iter().any(|names| names.contains(&format!(" {name}: ")))
 }
 
-/// A value of a key that is not its default.
+/// Returns a value of a key that is not its default.
 fn another(key: &str, default: &Value) -> String {
     if let Some((_, value)) = VALUES.iter().find(|(known, _)| *known == key) {
         return (*value).to_owned();
@@ -146,7 +146,7 @@ fn another(key: &str, default: &Value) -> String {
         Value::Float(number) => (number / 2.0).to_string(),
         Value::Boolean(value) => (!value).to_string(),
         Value::String(text) => match humantime::parse_duration(text) {
-            // Less, since some have a highest value.
+            // Smaller, because some keys have a maximum.
             Ok(length) => format!("{}ms", length.as_millis() - 1),
             Err(_) => panic!("{key} needs a value that is not its default"),
         },
@@ -154,7 +154,7 @@ fn another(key: &str, default: &Value) -> String {
     }
 }
 
-/// The settings under which a key has an effect.
+/// Returns the settings under which a key has an effect.
 fn conditions(key: &str) -> Vec<String> {
     let of_key = CONDITIONS.iter().find(|(prefix, _)| key.starts_with(prefix));
     of_key.into_iter().flat_map(|(_, flags)| *flags).map(|flag| (*flag).to_owned()).collect()
@@ -194,7 +194,7 @@ fn every_key_has_an_effect() {
     }
 }
 
-/// A key that is gone must not be named any more.
+/// Keys that no longer exist must not be named.
 #[test]
 fn what_is_named_is_a_key() {
     let keys: Vec<String> = leaves(&Table::try_from(Config::default()).unwrap())
@@ -207,11 +207,11 @@ fn what_is_named_is_a_key() {
     assert!(!is_test("no_test_has_this_name"));
 }
 
-/// Whether some source has a test of this name.
+/// Whether a source file contains a test of this name.
 fn is_test(name: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut left: Vec<PathBuf> = ["services", "tests"].map(|directory| root.join(directory)).into();
-    // In two pieces: this file must not count.
+    // In two pieces, so that this file does not count.
     let wanted = format!("fn {name}{}", '(');
     while let Some(path) = left.pop() {
         if path.is_dir() {

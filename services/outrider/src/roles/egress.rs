@@ -6,7 +6,8 @@ use outrider_telemetry::essential;
 
 use super::{base::Base, role::Role};
 
-/// The egress of this process, if it has the role; its proxy listens when other processes need it.
+/// Starts the egress, if this process has the role. Its proxy listens if roles are in other
+/// processes.
 pub async fn start(base: &mut Base) -> Result<()> {
     if !base.roles.has(Role::Egress) {
         return Ok(());
@@ -28,7 +29,7 @@ pub async fn start(base: &mut Base) -> Result<()> {
     Ok(())
 }
 
-/// An egress that judges like that of a server with these settings. It serves nobody.
+/// Returns an egress that decides like that of a server with these settings, and does not listen.
 pub fn examiner(options: &Options) -> Result<Egress> {
     Egress::new(options.clone(), options.policy().into()).context("the egress does not start")
 }

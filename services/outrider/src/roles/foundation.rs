@@ -1,4 +1,4 @@
-//! What roles stand on: the store, the directory, the queue, channels to other processes.
+//! Builds what roles use: the store, the directory, the queue, and channels to other processes.
 
 use std::{io::Write as _, path::Path, sync::Arc};
 
@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::role::{Role, Roles};
 use crate::config::{self, Config};
 
-/// The store's options; reads the master key.
+/// Returns the options of the store. Reads the master key.
 pub fn store_options(config: &Config) -> Result<StoreOptions> {
     Ok(options_with(config, master_keys(&config.secrets)?))
 }
 
-/// The same for commands that need the key only where something is encrypted with it: none stands
-/// in where none is configured and its file is not there.
+/// Returns the options of the store for commands that need the master key only if something is
+/// encrypted with it. There is no key if none is configured and its file does not exist.
 pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
     if !config.secrets.master_key.is_empty() || Path::new(&config.secrets.master_key_file).exists()
     {
@@ -31,8 +31,8 @@ pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
     Ok(options_with(config, MasterKeys::none()))
 }
 
-/// The same for commands that make a database: by default SQLite's file is in the directory of the
-/// key, and must find it.
+/// Returns the options of the store for commands that create a database. By default, SQLite's file
+/// is in the directory of the key, which must exist.
 pub fn first_options(config: &Config) -> Result<StoreOptions> {
     let options = options_without_key(config)?;
     if options.master_keys.is_none() && Backend::of(&options.database.url) == Some(Backend::Sqlite)
@@ -42,7 +42,7 @@ pub fn first_options(config: &Config) -> Result<StoreOptions> {
     Ok(options)
 }
 
-/// The store's options with these keys.
+/// Returns the options of the store with these keys.
 pub fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
     StoreOptions { database: config.database.clone(), read_only: false, master_keys }
 }
@@ -61,7 +61,7 @@ fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
     MasterKeys::parse(text.trim()).with_context(|| format!("secrets.master_key_file: {path}"))
 }
 
-/// The token between roles, if one is configured.
+/// Returns the token between roles, if one is configured.
 pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToken>> {
     match internal.token.trim() {
         "" => Ok(None),
@@ -69,11 +69,11 @@ pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToke
     }
 }
 
-/// Makes the file of the master key, which only its owner can read, unless a key is configured or
-/// the file is there. Whether it did.
+/// Creates the file of the master key, readable by its owner only, unless a key is configured or
+/// the file exists. Returns whether it created the file.
 ///
-/// The file appears under its name with all that it holds, so that of several at once one makes it
-/// and no other reads a part.
+/// The file appears under its name with its whole content. If several processes do this at once,
+/// one creates the file, and none reads a part of it.
 pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     let path = Path::new(&secrets.master_key_file);
     if !secrets.master_key.is_empty() || path.exists() {
@@ -92,7 +92,7 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error.error).with_context(cannot),
     }
-    // The name is durable too before anything is encrypted.
+    // The name must be durable too before anything is encrypted.
     std::fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(cannot)?;
@@ -109,7 +109,7 @@ fn make_directory_of_key(path: &Path) -> Result<&Path> {
     Ok(directory)
 }
 
-/// A key with an id of its own, so that one made elsewhere is never taken for it.
+/// Returns a key with a random id, so that keys created elsewhere are never mistaken for it.
 fn new_master_key() -> Result<String> {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let (mut key, mut id) = ([0_u8; 32], [0_u8; 6]);
@@ -122,7 +122,7 @@ fn new_master_key() -> Result<String> {
     Ok(format!("k{id}:{}", STANDARD.encode(key)))
 }
 
-/// What roles ask of the database beside reading configuration.
+/// What each role does in the database besides reading the configuration.
 const WORKS: [(Role, Work); 4] = [
     (Role::Admin, Work::Configuration),
     (Role::Worker, Work::Jobs),
@@ -130,8 +130,8 @@ const WORKS: [(Role, Work); 4] = [
     (Role::Ingest, Work::Intake),
 ];
 
-/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL
-/// must be current, and must refuse nothing of what the roles need.
+/// Connects to the database. Migrates SQLite, because no other process can use it. The schema of
+/// PostgreSQL must be current, and the database must permit everything that the roles need.
 pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     let store = Store::connect(&store_options(config)?).await?;
     let works: Vec<Work> =
@@ -141,7 +141,7 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
         store.seal().await?;
     } else if let Err(failure) = store.current().await {
         if failure.kind == FailureKind::Refused {
-            // All that is refused, and not only the look at the schema.
+            // Reports everything that is refused, not only the look at the schema.
             store.begin(&works).await?;
         }
         return Err(failure.into());
@@ -151,8 +151,8 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     Ok(store)
 }
 
-/// The directory, kept fresh until `shutdown`, and at once when a change is announced. It knows the
-/// ids of all API keys where any are checked.
+/// Returns the directory, which is kept fresh until `shutdown` and reads announced changes at once.
+/// It knows the ids of all API keys if this process checks any.
 pub fn directory(
     options: &DirectoryOptions,
     store: &Store,
@@ -191,7 +191,7 @@ fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Se
     }));
 }
 
-/// The queue as configured.
+/// Returns the configured queue.
 pub async fn queue(options: &Options) -> Result<Arc<dyn Queue>> {
     if options.is_embedded() {
         return Ok(Arc::new(EmbeddedQueue::new(options)));
@@ -214,12 +214,12 @@ fn redis_tls(options: &Options) -> Result<RedisTls> {
     })
 }
 
-/// A channel to a role in another process, by mutual TLS where it is configured.
+/// Returns a channel to a role in another process, with mutual TLS if it is configured.
 pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<RoleChannel> {
     outrider_rpc::channel::channel(url, tls).with_context(|| format!("{key} = {url}"))
 }
 
-/// The same for streams of clients.
+/// Returns channels to a role in another process for the streams of clients.
 pub fn streams(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Streams> {
     Streams::new(url, tls).with_context(|| format!("{key} = {url}"))
 }

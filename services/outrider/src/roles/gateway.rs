@@ -16,16 +16,16 @@ use super::{
 };
 use crate::config::Config;
 
-/// What a gateway finds in its own process.
+/// What a gateway uses in its own process.
 pub struct Here {
-    /// API keys, by a role that reads them or by others that are asked.
+    /// Resolves API keys: in this process, or by asking roles in other processes.
     pub keys: Arc<dyn Authenticate>,
     pub ingest: Option<Backend>,
     pub dispatch: Option<Backend>,
     pub admin: Option<Backend>,
 }
 
-/// The gateway of this process, if it has the role; where it listens.
+/// Starts the gateway, if this process has the role. Returns its address.
 pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     if !base.roles.has(Role::Gateway) {
         return Ok(None);
@@ -49,23 +49,23 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
-/// The settings of the gateway.
+/// Returns the settings of the gateway.
 pub fn options(config: &Config) -> Options {
     let Config { gateway, ingest, .. } = config;
     Options {
-        // Ingest must accept what one call of an upload takes.
+        // Ingest must accept the events of one call of an upload.
         upload_batch_bytes: gateway.upload_batch_bytes.min(ingest.max_batch_bytes),
         ..gateway.clone()
     }
 }
 
-/// What a gateway is given besides its settings.
+/// Returns what the gateway is given besides its settings.
 pub fn given(config: &Config) -> Given {
     Given { max_answer_bytes: Messages::of(config).answers, ..Given::default() }
 }
 
-/// API keys by the roles that read them, in this order; where these are elsewhere. Those that are
-/// away are looked for until the end.
+/// Returns a resolver that asks the roles that read API keys in other processes, in this order.
+/// Roles that are away are probed until the shutdown.
 pub fn remote_keys(base: &mut Base) -> Result<Arc<RemoteKeys>> {
     let (config, tls) = (&base.config.gateway, base.tls.as_ref());
     let roles = [
@@ -84,7 +84,7 @@ pub fn remote_keys(base: &mut Base) -> Result<Arc<RemoteKeys>> {
     Ok(keys)
 }
 
-/// The same, with the answers remembered.
+/// Returns a resolver that remembers answers.
 pub fn remembered(base: &Base, keys: Arc<RemoteKeys>) -> Arc<dyn Authenticate> {
     RememberedKeys::new(keys, &base.config.gateway.key_cache())
 }

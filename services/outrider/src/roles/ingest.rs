@@ -18,7 +18,7 @@ use super::{
     role::Role,
 };
 
-/// Ingest in this process, if it has the role.
+/// Starts ingest, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,

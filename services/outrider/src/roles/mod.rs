@@ -1,4 +1,4 @@
-//! From configuration to a running process: a file per role, wiring only.
+//! Turns a configuration into a running process. Each role has a file, which contains wiring only.
 
 mod admin;
 mod base;

@@ -1,5 +1,5 @@
-//! A process: its foundation, its roles in the order in which they need each other, and their end
-//! in the opposite order.
+//! A process: starts its foundation and its roles in the order of their dependencies, and stops
+//! them in the opposite order.
 
 use std::{
     net::SocketAddr,
@@ -29,7 +29,7 @@ use crate::{
     shutdown::Stages,
 };
 
-/// A process that runs.
+/// A running process.
 pub struct Process {
     stages: Stages,
     tasks: Tasks,
@@ -37,11 +37,11 @@ pub struct Process {
     config: Config,
     roles: Roles,
     policy: PolicyInForce,
-    /// Where the public listener is, when this process has one.
+    /// Address of the public listener, if this process has one.
     pub public: Option<SocketAddr>,
 }
 
-/// Starts a process with these roles. When it returns, every listener is open.
+/// Starts a process with these roles. Returns when every listener is open.
 pub async fn start(config: Config, roles: Roles) -> Result<Process> {
     outrider_rpc::methods::check_scopes()?;
     check_all(&config, &roles)?;
@@ -102,7 +102,8 @@ async fn start_operations(base: &mut Base, health: Health) -> Result<()> {
     Ok(())
 }
 
-/// Dispatch, worker, ingest, admin, gateway: each needs those before it, here or elsewhere.
+/// Starts dispatch, worker, ingest, admin and gateway. Each needs those before it, in this process
+/// or in another.
 async fn start_roles(
     base: &mut Base,
     stored: Option<Stored>,
@@ -128,15 +129,15 @@ async fn start_roles(
 }
 
 impl Process {
-    /// Reads the configuration again at the signal, and when its file changes.
+    /// Reads the configuration again at the signal and when its file changes.
     pub fn follow(&self, sources: Sources, prompted: Signal) {
         let reload =
             Reload::new(sources, self.config.clone(), self.roles.clone(), self.policy.clone());
         reload.spawn(prompted, self.stages.foundation.clone());
     }
 
-    /// Ends in order: no more work comes in, what is under way ends or is given back, then the
-    /// rest.
+    /// Stops in order: accepts no more work, then finishes or returns the work in flight, then
+    /// stops the rest.
     pub async fn stop(self) {
         self.serving.store(false, Ordering::Relaxed);
         let Tasks { intake, work, foundation } = self.tasks;
@@ -148,7 +149,7 @@ impl Process {
             token.cancel();
             for task in tasks {
                 if let Err(error) = task.await {
-                    tracing::error!(%error, "a task did not end as it should");
+                    tracing::error!(%error, "a task ended abnormally");
                 }
             }
         }

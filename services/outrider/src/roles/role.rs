@@ -9,22 +9,22 @@ use clap::ValueEnum;
 pub enum Role {
     /// All of them.
     All,
-    /// The public face.
+    /// The public API.
     Gateway,
-    /// Takes events in.
+    /// Accepts events.
     Ingest,
-    /// Commits, feeds, settles, answers questions.
+    /// Commits events, feeds the queue, settles attempts, and serves reads.
     Dispatch,
     /// Signs and sends.
     Worker,
-    /// Opens connections to the outside.
+    /// Opens connections to endpoints.
     Egress,
     /// Manages configuration.
     Admin,
 }
 
 impl Role {
-    /// As the command line names it.
+    /// Returns the name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Role {
 
 /// Roles that read or write the database.
 pub const STORED: [Role; 4] = [Role::Ingest, Role::Dispatch, Role::Worker, Role::Admin];
-/// Roles that check API keys by the directory.
+/// Roles that check API keys in the directory.
 pub const KEYED: [Role; 4] = [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Admin];
 /// Roles that use the queue.
 pub const QUEUED: [Role; 3] = [Role::Dispatch, Role::Worker, Role::Admin];
@@ -54,7 +54,7 @@ impl Roles {
     const EACH: [Role; 6] =
         [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Worker, Role::Egress, Role::Admin];
 
-    /// These, where `All` stands for each.
+    /// Collects roles. `All` stands for every role.
     #[must_use]
     pub fn new(named: &[Role]) -> Self {
         Self(if named.contains(&Role::All) {
@@ -64,7 +64,7 @@ impl Roles {
         })
     }
 
-    /// As the command line names them; an error when one of the names has no effect.
+    /// Parses the roles of the command line. Fails if a name has no effect.
     pub fn named(named: &[Role]) -> Result<Self, &'static str> {
         let roles = Self::new(named);
         if named.len() > 1 && named.contains(&Role::All) {
@@ -76,19 +76,19 @@ impl Roles {
         }
     }
 
-    /// Whether a role is one of them.
+    /// Whether the process has a role.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
         self.0.contains(&role)
     }
 
-    /// Whether any of these is one of them.
+    /// Whether the process has any of these roles.
     #[must_use]
     pub fn has_any(&self, roles: &[Role]) -> bool {
         roles.iter().any(|role| self.has(*role))
     }
 
-    /// Whether nothing runs elsewhere, so that no listener between roles is needed.
+    /// Whether all roles are in this process, so that no listener between roles is needed.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0.len() == Self::EACH.len()

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::config::Config;
 
-/// The worker of this process, if it has the role.
+/// Starts the worker, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,
@@ -64,7 +64,7 @@ pub async fn start(
     Ok(())
 }
 
-/// Refuses certificates that are of no use, before anything is opened.
+/// Refuses unusable certificates before anything is opened.
 pub fn check(base: &Base) -> Result<()> {
     if !base.roles.has(Role::Worker) {
         return Ok(());
@@ -74,7 +74,7 @@ pub fn check(base: &Base) -> Result<()> {
         .map_err(|error| of_the_file(error, &base.config.worker.extra_roots_file))?)
 }
 
-/// An error about certificates names the setting and the file that they are from.
+/// Adds the setting and the file to an error about certificates.
 fn of_the_file(error: Error, path: &str) -> Error {
     match error.violations.first() {
         Some(wrong) if wrong.field == "extra_roots" => {
@@ -84,7 +84,7 @@ fn of_the_file(error: Error, path: &str) -> Error {
     }
 }
 
-/// What a worker is given besides its settings, with the certificates of its file.
+/// Returns what the worker is given besides its settings, including the certificates in its file.
 fn with_roots(config: &Config) -> Result<Given> {
     let extra_roots = match config.worker.extra_roots_file.as_str() {
         "" => Vec::new(),
@@ -96,7 +96,7 @@ fn with_roots(config: &Config) -> Result<Given> {
     Ok(Given { extra_roots, ..given(config) })
 }
 
-/// What a worker is given besides its settings, except the certificates that it trusts.
+/// Returns what the worker is given besides its settings, without the certificates that it trusts.
 pub fn given(config: &Config) -> Given {
     let Config { queue, telemetry, .. } = config;
     Given {
