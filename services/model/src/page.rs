@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::Timestamp;
 
 /// What an item is sorted by in its list. No two items of a list have the same.
-pub trait Place: Copy {
+pub trait Position: Copy {
     /// Of how many bytes a token holds it.
     const BYTES: usize;
 
@@ -18,7 +18,7 @@ pub trait Place: Copy {
 }
 
 /// Most lists are sorted by id.
-impl Place for Uuid {
+impl Position for Uuid {
     const BYTES: usize = 16;
 
     fn write(&self, bytes: &mut Vec<u8>) {
@@ -32,7 +32,7 @@ impl Place for Uuid {
 
 /// Where an attempt stands: among those of its delivery by its number, otherwise by its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttemptPlace {
+pub struct AttemptPosition {
     /// Its number within its delivery.
     pub number: u32,
     /// When it started.
@@ -41,7 +41,7 @@ pub struct AttemptPlace {
     pub id: Uuid,
 }
 
-impl Place for AttemptPlace {
+impl Position for AttemptPosition {
     const BYTES: usize = 4 + 8 + 16;
 
     fn write(&self, bytes: &mut Vec<u8>) {
@@ -90,7 +90,7 @@ pub struct Page<T, P = Uuid> {
     pub previous: Option<Cursor<P>>,
 }
 
-impl<T, P: Place> Page<T, P> {
+impl<T, P: Position> Page<T, P> {
     /// Makes a page from up to `size + 1` items in the order of the request's direction: the extra
     /// one tells that there are more.
     #[must_use]
@@ -129,12 +129,16 @@ mod tests {
 
     #[test]
     fn places_are_written_and_read() {
-        let place = AttemptPlace { number: 3, started_at: Timestamp(-7), id: Uuid::from_u128(5) };
+        let place =
+            AttemptPosition { number: 3, started_at: Timestamp(-7), id: Uuid::from_u128(5) };
         let mut bytes = Vec::new();
         place.write(&mut bytes);
-        assert_eq!((bytes.len(), AttemptPlace::read(&bytes)), (AttemptPlace::BYTES, Some(place)));
+        assert_eq!(
+            (bytes.len(), AttemptPosition::read(&bytes)),
+            (AttemptPosition::BYTES, Some(place))
+        );
         for wrong in [&bytes[1..], &bytes[..3], &[], &[bytes.as_slice(), &[0]].concat()] {
-            assert_eq!((AttemptPlace::read(wrong), Uuid::read(wrong)), (None, None));
+            assert_eq!((AttemptPosition::read(wrong), Uuid::read(wrong)), (None, None));
         }
     }
 

@@ -150,11 +150,11 @@ fn metrics_page() -> String {
     for section in METRICS {
         write!(page, "\n## {}\n", section.name).unwrap();
         for entry in section.entries {
-            write!(page, "\n### `{}`\n", entry.shape.name).unwrap();
-            paragraphs(&mut page, entry.shape.help);
+            write!(page, "\n### `{}`\n", entry.declaration.name).unwrap();
+            paragraphs(&mut page, entry.declaration.help);
             write!(page, "\n- Type: {}.\n", entry.kind).unwrap();
             let labels: Vec<String> =
-                entry.shape.labels.iter().map(|label| format!("`{label}`")).collect();
+                entry.declaration.labels.iter().map(|label| format!("`{label}`")).collect();
             if !labels.is_empty() {
                 wrap(&mut page, &format!("- Labels: {}.", labels.join(", ")), "  ");
             }

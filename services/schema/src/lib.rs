@@ -34,7 +34,7 @@ const LARGE_STACK_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// What validation says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Validation {
     /// It fits.
     Fits,
     /// It does not; the first violations, at most [`limits::SCHEMA_VIOLATIONS`] and at least one.
@@ -79,7 +79,7 @@ impl Schema {
     /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than
     /// a few milliseconds.
     #[must_use]
-    pub fn validate_briefly(&self, payload: &[u8]) -> Verdict {
+    pub fn validate_briefly(&self, payload: &[u8]) -> Validation {
         self.validate(payload, Effort::BRIEF)
     }
 
@@ -87,19 +87,19 @@ impl Schema {
     /// at some bytes of text, and a million take a tenth to half a second. On a thread of its own:
     /// not for an asynchronous task.
     #[must_use]
-    pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Verdict {
+    pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Validation {
         let effort = Effort { steps, stack_bytes: LARGE_STACK_BYTES / 2 };
-        on_large_stack(|| self.validate(payload, effort)).unwrap_or(Verdict::Undecided)
+        on_large_stack(|| self.validate(payload, effort)).unwrap_or(Validation::Undecided)
     }
 
-    fn validate(&self, payload: &[u8], effort: Effort) -> Verdict {
+    fn validate(&self, payload: &[u8], effort: Effort) -> Validation {
         let value = match serde_json::from_slice::<Value>(payload) {
             Ok(value) => value,
             // Its syntax was checked: it holds a number beyond 64-bit floating point, which the
             // text alone can carry.
             Err(_) => {
                 let description = "has a number that is too large to be validated".to_owned();
-                return Verdict::Violates(vec![Violation {
+                return Validation::Violates(vec![Violation {
                     pointer: String::new(),
                     description,
                     keyword: String::new(),
@@ -114,9 +114,9 @@ impl Schema {
                 .collect()
         });
         match violations {
-            Some(violations) if Vec::is_empty(&violations) => Verdict::Fits,
-            Some(violations) => Verdict::Violates(violations),
-            None => Verdict::Undecided,
+            Some(violations) if Vec::is_empty(&violations) => Validation::Fits,
+            Some(violations) => Validation::Violates(violations),
+            None => Validation::Undecided,
         }
     }
 }

@@ -81,11 +81,13 @@ pub fn run<T>(
     instance: &Value,
     effort: Effort,
     text: TextCost,
-    walk: impl FnOnce(Place<'_>) -> T,
+    walk: impl FnOnce(MeteredValue<'_>) -> T,
 ) -> Option<T> {
     let meter = Meter { left: Cell::new(effort.steps), base: stack(), effort, text };
     // What unwinding leaves half done belongs to the walk, and ends with it.
-    match catch_unwind(AssertUnwindSafe(|| walk(Place { value: instance, meter: Some(&meter) }))) {
+    match catch_unwind(AssertUnwindSafe(|| {
+        walk(MeteredValue { value: instance, meter: Some(&meter) })
+    })) {
         Ok(result) => Some(result),
         Err(stopped) if (*stopped).is::<Stopped>() => None,
         Err(panic) => resume_unwind(panic),
@@ -97,13 +99,13 @@ pub struct Metered;
 
 /// A value of the instance.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct MeteredValue<'a> {
     value: &'a Value,
     /// None for names of properties, which are paid when their object is walked through.
     meter: Option<&'a Meter>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> MeteredValue<'a> {
     /// The value, for one step.
     fn look(&self) -> &'a Value {
         self.charge(1);
@@ -118,7 +120,7 @@ impl<'a> Place<'a> {
 }
 
 impl Json for Metered {
-    type Node<'a> = Place<'a>;
+    type Node<'a> = MeteredValue<'a>;
     type PreparedKey = String;
     type StringBuffer = Value;
 
@@ -126,16 +128,20 @@ impl Json for Metered {
         key.to_owned()
     }
 
-    fn with_string_node<T>(buffer: &mut Value, string: &str, f: impl FnOnce(Place<'_>) -> T) -> T {
+    fn with_string_node<T>(
+        buffer: &mut Value,
+        string: &str,
+        f: impl FnOnce(MeteredValue<'_>) -> T,
+    ) -> T {
         *buffer = Value::String(string.to_owned());
-        f(Place { value: buffer, meter: None })
+        f(MeteredValue { value: buffer, meter: None })
     }
 }
 
 /// In the place of every value that an error would hold: errors never have payload in them.
 static HIDDEN: Value = Value::Null;
 
-impl<'a> Node<'a, Metered> for Place<'a> {
+impl<'a> Node<'a, Metered> for MeteredValue<'a> {
     type Object = Members<'a>;
     type Array = Elements<'a>;
     type Number = &'a Number;
@@ -226,7 +232,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Object<'a, Metered> for Members<'a> {
-    type Node = Place<'a>;
+    type Node = MeteredValue<'a>;
     type MemberName = &'a str;
     type MembersIter = MembersIter<'a>;
 
@@ -234,11 +240,11 @@ impl<'a> Object<'a, Metered> for Members<'a> {
         self.members.len()
     }
 
-    fn get(&self, key: &String) -> Option<Place<'a>> {
+    fn get(&self, key: &String) -> Option<MeteredValue<'a>> {
         if let Some(meter) = self.meter {
             meter.charge(1);
         }
-        self.members.get(key).map(|value| Place { value, meter: self.meter })
+        self.members.get(key).map(|value| MeteredValue { value, meter: self.meter })
     }
 
     fn members(&self) -> MembersIter<'a> {
@@ -253,14 +259,14 @@ pub struct MembersIter<'a> {
 }
 
 impl<'a> Iterator for MembersIter<'a> {
-    type Item = (&'a str, Place<'a>);
+    type Item = (&'a str, MeteredValue<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.members.next()?;
         if let Some(meter) = self.meter {
             meter.charge_text(name.len(), meter.text.name);
         }
-        Some((name, Place { value, meter: self.meter }))
+        Some((name, MeteredValue { value, meter: self.meter }))
     }
 }
 
@@ -271,7 +277,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Array<'a, Metered> for Elements<'a> {
-    type Node = Place<'a>;
+    type Node = MeteredValue<'a>;
     type ElementsIter = ElementsIter<'a>;
 
     fn len(&self) -> usize {
@@ -298,13 +304,13 @@ pub struct ElementsIter<'a> {
 }
 
 impl<'a> Iterator for ElementsIter<'a> {
-    type Item = Place<'a>;
+    type Item = MeteredValue<'a>;
 
-    fn next(&mut self) -> Option<Place<'a>> {
+    fn next(&mut self) -> Option<MeteredValue<'a>> {
         let value = self.elements.next()?;
         if let Some(meter) = self.meter {
             meter.charge(1);
         }
-        Some(Place { value, meter: self.meter })
+        Some(MeteredValue { value, meter: self.meter })
     }
 }

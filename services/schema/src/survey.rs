@@ -88,7 +88,7 @@ pub fn survey(root: &Value) -> Result<Survey, Fault> {
 }
 
 /// A subschema.
-struct Place<'a> {
+struct Subschema<'a> {
     schema: &'a Value,
     pointer: String,
     /// Those that are asked in its place.
@@ -98,7 +98,7 @@ struct Place<'a> {
 struct Walk<'a> {
     root: &'a Value,
     anchors: HashMap<&'a str, Vec<(String, &'a Value)>>,
-    places: Vec<Place<'a>>,
+    places: Vec<Subschema<'a>>,
     /// By the address of the value.
     known: HashMap<usize, usize>,
     patterns: usize,
@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
         }
         let index = self.places.len();
         self.known.insert(address, index);
-        self.places.push(Place { schema, pointer, in_place: Vec::new() });
+        self.places.push(Subschema { schema, pointer, in_place: Vec::new() });
         Ok(index)
     }
 
@@ -239,7 +239,7 @@ enum Asked {
 }
 
 fn weigh(
-    places: &[Place<'_>],
+    places: &[Subschema<'_>],
     index: usize,
     asked: &mut [Option<Asked>],
 ) -> Result<(u64, u32), Fault> {

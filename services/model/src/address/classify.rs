@@ -6,7 +6,7 @@ use super::refused::Refused;
 
 /// What the rules say about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Classification {
     /// An address of the public internet.
     Allowed,
     /// Anything else.
@@ -84,12 +84,12 @@ const IPV6_ISATAP: Refused = Refused::new("ipv6-isatap", "an address that embeds
 /// Whether an address may be reached. IPv4-mapped IPv6 addresses are judged as the IPv4 addresses
 /// they stand for.
 #[must_use]
-pub fn classify(address: IpAddr) -> Verdict {
+pub fn classify(address: IpAddr) -> Classification {
     let refused = match address.to_canonical() {
         IpAddr::V4(address) => classify_v4(address),
         IpAddr::V6(address) => classify_v6(address),
     };
-    refused.map_or(Verdict::Allowed, Verdict::Refused)
+    refused.map_or(Classification::Allowed, Classification::Refused)
 }
 
 fn classify_v4(address: Ipv4Addr) -> Option<Refused> {

@@ -1,7 +1,7 @@
 //! The special-purpose registries of IANA (RFC 6890, RFC 8190), block by block, and what the policy
 //! says about each.
 
-use super::{Verdict, classify};
+use super::{Classification, classify};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The block, its length, and the document that made it.
@@ -89,7 +89,7 @@ fn samples(first: u128, length: u8, bits: u8) -> [u128; 3] {
 #[test]
 fn no_block_of_the_registries_is_allowed() {
     let refused = |address: IpAddr, document: &str| {
-        assert!(matches!(classify(address), Verdict::Refused(_)), "{address} of {document}");
+        assert!(matches!(classify(address), Classification::Refused(_)), "{address} of {document}");
     };
     for (first, length, document) in IPV4 {
         for bits in samples(first.to_bits().into(), length, 32) {
@@ -121,7 +121,7 @@ fn nothing_else_is_refused() {
     // One /24 of 31, at an address that is no edge.
     for block in (0..1_u32 << 24).step_by(31) {
         let address = block << 8 | 7;
-        let refused = classify(Ipv4Addr::from_bits(address).into()) != Verdict::Allowed;
+        let refused = classify(Ipv4Addr::from_bits(address).into()) != Classification::Allowed;
         assert_eq!(
             refused,
             listed_v4(address) || address == cloud,
@@ -139,7 +139,7 @@ fn nothing_else_is_refused() {
         places.chain((0..1_u128 << 17).map(|block| 0b001 << 125 | block << 108)).step_by(31);
     for place in places {
         let address = place | 0x7777;
-        let refused = classify(Ipv6Addr::from_bits(address).into()) != Verdict::Allowed;
+        let refused = classify(Ipv6Addr::from_bits(address).into()) != Classification::Allowed;
         assert_eq!(refused, listed_v6(address), "{}", Ipv6Addr::from_bits(address));
     }
 }

@@ -14,7 +14,7 @@ mod ports;
 mod refused;
 
 pub use self::{
-    classify::{Verdict, classify, is_localhost},
+    classify::{Classification, classify, is_localhost},
     entries::{Entry, MAX_ENTRIES, MalformedEntry},
     policy::{Basis, Judged, Name, Policy},
     ports::is_web_port,

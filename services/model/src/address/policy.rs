@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    classify::{Verdict, classify},
+    classify::{Classification, classify},
     entries::Entry,
     metadata, names, ports,
     refused::Refused,
@@ -119,12 +119,12 @@ impl Policy {
     ) -> Result<Basis, Refused> {
         let address = address.to_canonical();
         let built_in = match classify(address) {
-            Verdict::Refused(refused) if NO_DESTINATION.contains(&refused.rule) => {
+            Classification::Refused(refused) if NO_DESTINATION.contains(&refused.rule) => {
                 return Err(refused);
             }
-            Verdict::Refused(_) if self.allow_loopback && address.is_loopback() => None,
-            Verdict::Refused(refused) => Some(refused),
-            Verdict::Allowed => None,
+            Classification::Refused(_) if self.allow_loopback && address.is_loopback() => None,
+            Classification::Refused(refused) => Some(refused),
+            Classification::Allowed => None,
         };
         let inner = match address {
             IpAddr::V6(address) => metadata::embedded(address).map(IpAddr::V4),

@@ -38,7 +38,7 @@ pub struct Line {
 }
 
 /// An event that is not acknowledged.
-struct Kept {
+struct Unacknowledged {
     line: u64,
     event: NewEvent,
     /// Whether its rejection was told: it may come again after a reconnect.
@@ -51,7 +51,7 @@ pub struct Publisher {
     stream_id: String,
     /// The sequence number of the first that is kept.
     first: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Unacknowledged>,
     /// Bytes of their payloads.
     bytes: u64,
     /// Whether there are no more lines.
@@ -182,7 +182,7 @@ impl Publisher {
         match line.event {
             Ok(event) => {
                 self.bytes += event.payload.len() as u64;
-                self.kept.push_back(Kept { line: line.number, event, refused: false });
+                self.kept.push_back(Unacknowledged { line: line.number, event, refused: false });
             }
             Err(why) => tally.refuse(line.number, &why),
         }

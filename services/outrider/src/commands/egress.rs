@@ -106,7 +106,7 @@ struct Tally {
 
 impl Tally {
     /// Whether anybody still reads it.
-    fn tell(&mut self, report: &Report) -> Result<bool> {
+    fn tell(&mut self, report: &CheckResult) -> Result<bool> {
         self.checked += 1;
         self.not_allowed += u64::from(report.verdict != "allowed");
         let text = if self.json { serde_json::to_string(report)? + "\n" } else { report.text() };
@@ -123,7 +123,7 @@ impl Tally {
 
 /// The verdict about one URL.
 #[derive(Debug, Serialize)]
-struct Report {
+struct CheckResult {
     /// Without its query, which often holds a secret.
     url: String,
     verdict: &'static str,
@@ -146,7 +146,7 @@ struct AddressReport {
     entry: Option<String>,
 }
 
-impl Report {
+impl CheckResult {
     fn text(&self) -> String {
         let why =
             self.entry.iter().cloned().chain(self.reason.clone()).collect::<Vec<_>>().join(": ");
@@ -172,8 +172,8 @@ impl Judge {
         Ok(Self { policy: config.egress.policy(), egress })
     }
 
-    async fn judge(&self, text: &str) -> Report {
-        let mut report = Report {
+    async fn judge(&self, text: &str) -> CheckResult {
+        let mut report = CheckResult {
             url: shown(text),
             verdict: "allowed",
             at: "saving",
@@ -226,7 +226,7 @@ impl Judge {
     }
 
     /// Adds the addresses; one that is refused decides about the URL.
-    fn addresses(&self, report: &mut Report, examined: Examined) -> Judged {
+    fn addresses(&self, report: &mut CheckResult, examined: Examined) -> Judged {
         for (target, verdict) in examined.addresses {
             let address = target.ip().to_string();
             let told = match verdict {
@@ -253,7 +253,7 @@ impl Judge {
         examined.judged
     }
 
-    fn refuse(&self, report: &mut Report, refused: Refused) {
+    fn refuse(&self, report: &mut CheckResult, refused: Refused) {
         report.verdict = "refused";
         report.rule = Some(refused.rule);
         report.entry = self.denied_by(refused);

@@ -67,19 +67,23 @@ mod tests {
         let mut names = HashSet::new();
         for section in SECTIONS {
             for entry in section.entries {
-                let name = entry.shape.name;
+                let name = entry.declaration.name;
                 // Making it checks the syntax of names and labels.
                 assert_eq!((entry.collector)().desc()[0].fq_name, name);
                 assert!(names.insert(name), "{name} is there twice");
                 let conventional = section.name == "process" && name.starts_with("process_");
                 assert!(conventional || name.starts_with("outrider_"), "{name}");
                 assert_eq!(entry.kind == "counter", name.ends_with("_total"), "{name}");
-                let help = entry.shape.help.trim();
+                let help = entry.declaration.help.trim();
                 assert!(help.len() > 10 && help.ends_with('.'), "{name}: {help}");
-                for label in entry.shape.labels {
+                for label in entry.declaration.labels {
                     assert!(LABELS.contains(label), "{name} has the unknown label {label}");
                 }
-                assert_eq!(entry.kind == "histogram", !entry.shape.buckets.is_empty(), "{name}");
+                assert_eq!(
+                    entry.kind == "histogram",
+                    !entry.declaration.buckets.is_empty(),
+                    "{name}"
+                );
                 assert!(
                     !name.contains("_ms") && !name.contains("_micros"),
                     "{name}: base units only"

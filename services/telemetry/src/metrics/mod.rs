@@ -1,18 +1,18 @@
 //! Metrics of the process: each declared in the [`crate::catalogue`], shown once its part of
 //! Outrider runs here.
 
-mod shape;
+mod declaration;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+pub(crate) use declaration::section;
+pub use declaration::{Declaration, Entry, Metric, Section, long_seconds, seconds, sizes};
 pub use prometheus::{
     Counter as FloatCounter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec,
 };
-pub(crate) use shape::section;
-pub use shape::{Entry, Metric, Section, Shape, long_seconds, seconds, sizes};
 
 /// The media type of [`render`]: the text format of Prometheus, version 0.0.4.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;

@@ -64,7 +64,7 @@ pub(crate) async fn read(
     deadline: Instant,
 ) -> Answer {
     let (head, body) = response.into_parts();
-    let mut kept = Kept { body: Vec::new(), read: 0, bounds };
+    let mut kept = KeptBody { body: Vec::new(), read: 0, bounds };
     let end = timeout_at(deadline, kept.read(body)).await.unwrap_or(End::TimedOut);
     Answer {
         status: head.status.as_u16(),
@@ -75,13 +75,13 @@ pub(crate) async fn read(
     }
 }
 
-struct Kept {
+struct KeptBody {
     body: Vec<u8>,
     read: usize,
     bounds: AnswerBounds,
 }
 
-impl Kept {
+impl KeptBody {
     async fn read(&mut self, mut body: Incoming) -> End {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return End::Dropped };

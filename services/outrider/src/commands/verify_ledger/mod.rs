@@ -16,7 +16,7 @@ use crate::{
     client::{Failure, input},
     roles, stdout,
 };
-use report::Report;
+use report::LedgerReport;
 
 /// Something is said so often while it goes on.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
     (options.database.max_connections, options.database.ledger_connections) = (2, 1);
     let store = Store::connect(&options).await.context("verify-ledger")?;
     store.current().await.context("verify-ledger")?;
-    let mut report = Report::new(list);
+    let mut report = LedgerReport::new(list);
     let audited = audit(&store, scope, &mut report).await;
     store.close().await;
     audited?;
@@ -85,7 +85,7 @@ fn scope(options: &VerifyLedger) -> Result<AuditScope, Failure> {
 }
 
 /// History, and then the keys. What was done is in the report even when it breaks off.
-async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<()> {
+async fn audit(store: &Store, scope: AuditScope, report: &mut LedgerReport) -> Result<()> {
     let mut progress = Progress(Instant::now());
     let mut rest = scope;
     while rest.from < rest.until {

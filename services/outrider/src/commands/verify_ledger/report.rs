@@ -8,14 +8,14 @@ use outrider_store::{Audited, AuditedKeys, Discrepancy, Finding, ProjectAudit};
 use serde_json::{Value, json};
 
 /// Everything found so far: a few hundred bytes for each project, and the findings to be listed.
-pub struct Report {
+pub struct LedgerReport {
     projects: BTreeMap<ProjectId, ProjectAudit>,
     findings: Vec<Finding>,
     listed: usize,
     keys: u64,
 }
 
-impl Report {
+impl LedgerReport {
     /// Of which so many findings are listed.
     pub fn new(listed: usize) -> Self {
         Self { projects: BTreeMap::new(), findings: Vec::new(), listed, keys: 0 }
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_adds_up_says_so() {
-        let mut report = Report::new(20);
+        let mut report = LedgerReport::new(20);
         report.add(audited(0));
         report.add(audited(0));
         assert_eq!(report.verdict(), None);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_does_not_is_counted_and_listed_up_to_a_number() {
-        let mut report = Report::new(1);
+        let mut report = LedgerReport::new(1);
         report.add(audited(1));
         report.add(audited(2));
         assert_eq!(report.verdict().unwrap(), "the ledger does not add up: missing-delivery 3");

@@ -22,7 +22,7 @@ async fn one_that_serves_is_found_behind_one_that_does_not() {
         let url = beside(database.url(), &other, "?connect_timeout=1");
         let store = Store::connect(&options(&url)).await.unwrap();
         store.migrate_up().await.unwrap();
-        store.ledger().standing(store.clock().now(), 1).await.unwrap();
+        store.ledger().pending_summary(store.clock().now(), 1).await.unwrap();
         let all = (0..4).map(|_| store.current());
         futures::future::join_all(all).await.into_iter().for_each(|current| current.unwrap());
     }

@@ -24,7 +24,7 @@ async fn a_session_pooler_as_it_is_installed_will_do() {
     let endpoint = tenant.endpoint(&store).await;
     tenant.subscription(&store, &endpoint, "*").await;
     store.ledger().prepare(store.clock().now()).await.unwrap();
-    store.ledger().standing(store.clock().now(), 10).await.unwrap();
+    store.ledger().pending_summary(store.clock().now(), 10).await.unwrap();
     assert!(store.audit_turn().await.unwrap().is_some());
     store.close().await;
 }

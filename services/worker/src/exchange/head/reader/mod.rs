@@ -32,7 +32,7 @@ pub(crate) enum Read {
 #[derive(Debug)]
 pub(crate) struct Reader {
     bounds: HeadBounds,
-    place: Place,
+    part: Part,
     interim: usize,
     /// What came and was not passed on.
     held: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) struct Reader {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Part {
     /// Before or in a status line.
     Status,
     /// In the fields of an interim answer.
@@ -65,7 +65,7 @@ impl Reader {
     pub(crate) fn new(bounds: HeadBounds) -> Self {
         Self {
             bounds,
-            place: Place::Status,
+            part: Part::Status,
             interim: bounds.interim,
             held: Vec::new(),
             line: 0,
@@ -75,7 +75,7 @@ impl Reader {
 
     /// Reads the next bytes, and tells the watch the status as soon as its line has come.
     pub(crate) fn advance(&mut self, bytes: &[u8], watch: &Watch) -> Result<Read, Fault> {
-        if self.place == Place::Done {
+        if self.part == Part::Done {
             return Ok(Read::Same);
         }
         let mut held = std::mem::take(&mut self.held);
@@ -90,7 +90,7 @@ impl Reader {
             self.held = if whole { bytes.to_vec() } else { held };
             return Ok(Read::More);
         };
-        self.place = Place::Done;
+        self.part = Part::Done;
         let head = &text[begin..end];
         if !cut && is_regular(head) {
             return Ok(if whole && begin == 0 {
@@ -109,13 +109,13 @@ impl Reader {
         loop {
             let length = text[self.looked..].iter().position(|byte| *byte == b'\n');
             let end = length.map_or(text.len(), |length| self.looked + length + 1);
-            if self.place == Place::Status {
+            if self.part == Part::Status {
                 // Before the line is whole too: who speaks another protocol may say no more.
                 status(without_end(&text[self.line..end]))?;
             }
             if end > self.bounds.bytes {
-                return match self.place {
-                    Place::Final { begin } => Ok(Some(Found { begin, end: self.line, cut: true })),
+                return match self.part {
+                    Part::Final { begin } => Ok(Some(Found { begin, end: self.line, cut: true })),
                     _ => Err(Fault::Head),
                 };
             }
@@ -126,11 +126,11 @@ impl Reader {
             let begin = std::mem::replace(&mut self.line, end);
             self.looked = end;
             let line = without_end(&text[begin..end]);
-            self.place = match self.place {
-                Place::Status if line.is_empty() => Place::Status,
-                Place::Status => self.begun(begin, line, watch)?,
-                Place::Interim if line.is_empty() => Place::Status,
-                Place::Final { begin } if line.is_empty() => {
+            self.part = match self.part {
+                Part::Status if line.is_empty() => Part::Status,
+                Part::Status => self.begun(begin, line, watch)?,
+                Part::Interim if line.is_empty() => Part::Status,
+                Part::Final { begin } if line.is_empty() => {
                     return Ok(Some(Found { begin, end, cut: false }));
                 }
                 place => place,
@@ -139,16 +139,16 @@ impl Reader {
     }
 
     /// An answer has begun with this line.
-    fn begun(&mut self, begin: usize, line: &[u8], watch: &Watch) -> Result<Place, Fault> {
+    fn begun(&mut self, begin: usize, line: &[u8], watch: &Watch) -> Result<Part, Fault> {
         match status(line)?.ok_or(Fault::NotHttp)? {
             101 => Err(Fault::Switched),
             100..200 => {
                 self.interim = self.interim.checked_sub(1).ok_or(Fault::Interim)?;
-                Ok(Place::Interim)
+                Ok(Part::Interim)
             }
             status => {
                 watch.has_status(status);
-                Ok(Place::Final { begin })
+                Ok(Part::Final { begin })
             }
         }
     }

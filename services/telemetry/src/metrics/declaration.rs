@@ -7,7 +7,7 @@ use prometheus::{
 
 /// What is declared of a metric.
 #[derive(Debug)]
-pub struct Shape {
+pub struct Declaration {
     /// Its name, with its base unit.
     pub name: &'static str,
     /// What it counts or measures.
@@ -21,7 +21,7 @@ pub struct Shape {
 /// One metric of a section.
 pub struct Entry {
     /// As declared.
-    pub shape: Shape,
+    pub declaration: Declaration,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
     /// The metric itself.
@@ -42,15 +42,15 @@ pub trait Metric: Collector + Clone + Sized + 'static {
     const KIND: &'static str;
 
     /// Makes the metric.
-    fn make(shape: &Shape) -> prometheus::Result<Self>;
+    fn make(declaration: &Declaration) -> prometheus::Result<Self>;
 }
 
 macro_rules! kinds {
-    ($($type:ident: $kind:literal = |$shape:ident| $make:expr;)+) => {$(
+    ($($type:ident: $kind:literal = |$declaration:ident| $make:expr;)+) => {$(
         impl Metric for $type {
             const KIND: &'static str = $kind;
 
-            fn make($shape: &Shape) -> prometheus::Result<Self> {
+            fn make($declaration: &Declaration) -> prometheus::Result<Self> {
                 $make
             }
         }
@@ -58,31 +58,31 @@ macro_rules! kinds {
 }
 
 kinds! {
-    IntCounter: "counter" = |shape| IntCounter::with_opts(opts(shape));
-    IntCounterVec: "counter" = |shape| IntCounterVec::new(opts(shape), shape.labels);
-    IntGauge: "gauge" = |shape| IntGauge::with_opts(opts(shape));
-    IntGaugeVec: "gauge" = |shape| IntGaugeVec::new(opts(shape), shape.labels);
-    Gauge: "gauge" = |shape| Gauge::with_opts(opts(shape));
-    GaugeVec: "gauge" = |shape| GaugeVec::new(opts(shape), shape.labels);
-    Histogram: "histogram" = |shape| Histogram::with_opts(histogram(shape));
-    HistogramVec: "histogram" = |shape| HistogramVec::new(histogram(shape), shape.labels);
+    IntCounter: "counter" = |declaration| IntCounter::with_opts(opts(declaration));
+    IntCounterVec: "counter" = |declaration| IntCounterVec::new(opts(declaration), declaration.labels);
+    IntGauge: "gauge" = |declaration| IntGauge::with_opts(opts(declaration));
+    IntGaugeVec: "gauge" = |declaration| IntGaugeVec::new(opts(declaration), declaration.labels);
+    Gauge: "gauge" = |declaration| Gauge::with_opts(opts(declaration));
+    GaugeVec: "gauge" = |declaration| GaugeVec::new(opts(declaration), declaration.labels);
+    Histogram: "histogram" = |declaration| Histogram::with_opts(histogram(declaration));
+    HistogramVec: "histogram" = |declaration| HistogramVec::new(histogram(declaration), declaration.labels);
 }
 
 /// A counter of fractions: seconds of the processor.
 impl Metric for prometheus::Counter {
     const KIND: &'static str = "counter";
 
-    fn make(shape: &Shape) -> prometheus::Result<Self> {
-        Self::with_opts(opts(shape))
+    fn make(declaration: &Declaration) -> prometheus::Result<Self> {
+        Self::with_opts(opts(declaration))
     }
 }
 
-fn opts(shape: &Shape) -> Opts {
-    Opts::new(shape.name, shape.help.trim())
+fn opts(declaration: &Declaration) -> Opts {
+    Opts::new(declaration.name, declaration.help.trim())
 }
 
-fn histogram(shape: &Shape) -> HistogramOpts {
-    HistogramOpts::from(opts(shape)).buckets(shape.buckets.to_vec())
+fn histogram(declaration: &Declaration) -> HistogramOpts {
+    HistogramOpts::from(opts(declaration)).buckets(declaration.buckets.to_vec())
 }
 
 /// Buckets in seconds, from half a millisecond to a minute.
@@ -118,7 +118,7 @@ macro_rules! section {
             $(#[doc = $help])+
             pub static $static: std::sync::LazyLock<$crate::metrics::$type> =
                 std::sync::LazyLock::new(|| {
-                <$crate::metrics::$type as $crate::metrics::Metric>::make(&$crate::metrics::Shape {
+                <$crate::metrics::$type as $crate::metrics::Metric>::make(&$crate::metrics::Declaration {
                     name: $name,
                     help: concat!($($help),+),
                     labels: &[$($($label),+)?],
@@ -133,7 +133,7 @@ macro_rules! section {
             name: $section,
             entries: &[$(
                 $crate::metrics::Entry {
-                    shape: $crate::metrics::Shape {
+                    declaration: $crate::metrics::Declaration {
                         name: $name,
                         help: concat!($($help),+),
                         labels: &[$($($label),+)?],
