@@ -2,17 +2,15 @@
 //! how many others it was written.
 
 use outrider_model::{Error, EventId, Trace};
-use outrider_proto::internal::{AcceptEvent, AttemptReport};
+use outrider_proto::internal::AttemptReport;
 use outrider_store::Accepted;
 use outrider_telemetry::{Hop, Kind, TraceContext};
 
 /// The span of an event that arrived, and the trace that goes on with the event: to its row, its
 /// jobs, its attempts.
-pub fn accepting(event: &AcceptEvent, id: EventId) -> (Hop, Option<Trace>) {
-    if event.traceparent.is_empty() {
-        return (Hop::none(), None);
-    }
-    let incoming = TraceContext::parse(&event.traceparent, &event.tracestate);
+pub fn accepting(trace: Option<Trace>, id: EventId) -> (Hop, Option<Trace>) {
+    let Some(trace) = trace else { return (Hop::none(), None) };
+    let incoming = TraceContext::parse(&trace.parent, &trace.state);
     let hop = Hop::child(Kind::Internal, "dispatch accept", incoming.as_ref());
     hop.set_with("outrider.event.id", || id.to_string());
     let trace = hop.or(incoming.as_ref()).map(|context| Trace {

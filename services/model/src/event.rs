@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EventId, ProjectId, Timestamp};
+use bytes::Bytes;
+
+use crate::{EventId, OrganizationId, ProjectId, Timestamp};
 
 /// An accepted event without its payload. Erasing the payload is all that ever changes in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,56 @@ pub struct Event {
     pub created_at: Timestamp,
     /// When its payload was erased, if it was: what is left is its size.
     pub payload_erased_at: Option<Timestamp>,
+}
+
+/// A validated event on its way from ingest to dispatch, which accepts it or refuses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdmittedEvent {
+    pub organization: OrganizationId,
+    pub project: ProjectId,
+    pub event_type: String,
+    pub content_type: String,
+    pub payload: Bytes,
+    /// Absent if a repetition of the event is another event.
+    pub idempotency: Option<Idempotency>,
+    /// For the receiver.
+    pub headers: BTreeMap<String, String>,
+    /// The producer's notes.
+    pub metadata: BTreeMap<String, String>,
+    pub ordering_key: Option<String>,
+    /// The time asked for the first attempt.
+    pub deliver_at: Option<Timestamp>,
+    pub origin: Origin,
+    /// The position of the publish request in its trace, if it has one.
+    pub trace: Option<Trace>,
+}
+
+/// An idempotency key with the content that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The producer's key, or one made by [`stream_key`].
+    pub key: String,
+    /// SHA-256 of everything that the producer gave. It distinguishes a repetition from a conflict.
+    pub fingerprint: [u8; 32],
+}
+
+/// A committed event, as its producer learns about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedEvent {
+    pub id: EventId,
+    /// Whether its idempotency key had been used for the same event before.
+    pub duplicate: bool,
+    /// Number of endpoints that it goes to.
+    pub delivery_count: u32,
+    pub created_at: Timestamp,
+}
+
+/// An idempotency key under which an event may have been accepted before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedKey {
+    pub project: ProjectId,
+    pub key: String,
+    pub fingerprint: [u8; 32],
 }
 
 /// A position in a trace, as the headers of W3C Trace Context write it.

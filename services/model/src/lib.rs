@@ -36,7 +36,9 @@ pub use delivery::{
 };
 pub use endpoint::{Endpoint, EndpointState, Headers, Target};
 pub use error::{Error, FieldViolation, Reason, Result};
-pub use event::{Event, Origin, RoutingOutcome, Trace};
+pub use event::{
+    AcceptedEvent, AdmittedEvent, Event, Idempotency, Origin, RoutingOutcome, Trace, UsedKey,
+};
 pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};
 pub use id::{
     ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId,

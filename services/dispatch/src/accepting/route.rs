@@ -1,14 +1,10 @@
 //! From an event to its rows and jobs, by the directory in memory.
 
-use std::collections::BTreeMap;
-
 use outrider_model::{
-    DeliveryId, EndpointState, Event, EventId, Origin, PendingDelivery, ProjectId, Result, Route,
-    Timestamp,
+    AdmittedEvent, DeliveryId, EndpointState, Event, EventId, PendingDelivery, ProjectId, Result,
+    Route, Timestamp,
 };
-use outrider_proto::internal::AcceptEvent;
 use outrider_queue::NewJob;
-use outrider_rpc::convert;
 use outrider_store::NewEvent;
 use outrider_telemetry::Hop;
 
@@ -23,21 +19,14 @@ use crate::{
 pub async fn route(
     shared: &Shared,
     handoff: &Handoff,
-    event: AcceptEvent,
+    event: AdmittedEvent,
     id: EventId,
     now: Timestamp,
 ) -> Result<(NewEvent, Vec<NewJob>, Hop)> {
-    let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
-    let deliver_at = event
-        .deliver_at
-        .as_ref()
-        .map(|at| convert::parse_timestamp("deliver_at", at))
-        .transpose()?;
-    let (hop, trace) = trace::accepting(&event, id);
+    let AdmittedEvent { project, deliver_at, payload, headers, .. } = event;
+    let (hop, trace) = trace::accepting(event.trace, id);
     let router = shared.directory.router(project).await?;
     let routes = router.route(&event.event_type);
-    let headers: BTreeMap<String, String> = event.headers.into_iter().collect();
-    let payload = event.payload;
 
     let mut deliveries = Vec::with_capacity(routes.len());
     let mut jobs = Vec::with_capacity(routes.len());
@@ -59,7 +48,7 @@ pub async fn route(
             event_type: &event.event_type,
             content_type: &event.content_type,
             headers: &headers,
-            ordering_key: &event.ordering_key,
+            ordering_key: event.ordering_key.as_deref().unwrap_or_default(),
             payload: jobs::body(&payload, shared.options.inline_bytes),
             trace: trace.as_ref(),
         };
@@ -67,20 +56,21 @@ pub async fn route(
         jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
         deliveries.push(delivery);
     }
-    let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref()).ok();
+    let (idempotency_key, fingerprint) =
+        event.idempotency.map(|given| (given.key, given.fingerprint)).unzip();
     let event = Event {
         id,
         project,
         event_type: event.event_type,
         content_type: event.content_type,
         payload_size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-        idempotency_key: Some(event.idempotency_key).filter(|key| !key.is_empty()),
+        idempotency_key,
         headers,
-        metadata: event.metadata.into_iter().collect(),
-        ordering_key: Some(event.ordering_key).filter(|key| !key.is_empty()),
+        metadata: event.metadata,
+        ordering_key: event.ordering_key,
         deliver_at,
         delivery_count: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
-        origin: Origin::Api { actor: event.actor },
+        origin: event.origin,
         trace,
         created_at: now,
         payload_erased_at: None,

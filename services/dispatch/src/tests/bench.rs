@@ -11,12 +11,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error, PageRequest, Principal,
-    Project, Recipient, Result, SigningSecret, Target, principal::Actor,
+    AcceptedEvent, AdmittedEvent, Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Error,
+    Origin, PageRequest, Principal, Project, Recipient, Result, SigningSecret, Target,
+    principal::Actor,
 };
 use outrider_proto::internal::{
-    AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt,
-    accept_event_result, attempt_report,
+    AttemptReport, AttemptResult, HoldReason, JobReceipt, attempt_report,
 };
 use outrider_queue::{Done, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt};
 use outrider_store::{
@@ -153,20 +153,22 @@ impl Bench {
     }
 
     pub async fn publish_bytes(&self, payload: Bytes) -> AcceptedEvent {
-        let event = AcceptEvent {
-            project_id: self.project.id.to_string(),
-            organization_id: self.principal.organization.to_string(),
-            actor: "test".into(),
+        let event = AdmittedEvent {
+            organization: self.principal.organization,
+            project: self.project.id,
             event_type: "a.b".into(),
-            payload,
             content_type: "application/json".into(),
-            ..AcceptEvent::default()
+            payload,
+            idempotency: None,
+            headers: [].into(),
+            metadata: [].into(),
+            ordering_key: None,
+            deliver_at: None,
+            origin: Origin::Api { actor: "test".into() },
+            trace: None,
         };
         let results = self.dispatch.intake().accept(vec![event]).await.unwrap();
-        match results.into_iter().next().unwrap().result.unwrap() {
-            accept_event_result::Result::Accepted(accepted) => accepted,
-            accept_event_result::Result::Error(error) => panic!("refused: {error:?}"),
-        }
+        results.into_iter().next().unwrap().expect("it is accepted")
     }
 
     /// Takes jobs as a worker does: at least one.

@@ -20,7 +20,7 @@ async fn an_event_is_queued_once_and_a_success_ends_its_delivery() {
     assert_eq!((jobs[0].job.attempt, jobs[0].job.event_type.as_str()), (1, "a.b"));
     bench.report(&jobs[0], 204).await;
     let delivery = bench.deliveries().await.remove(0);
-    assert_eq!(delivery.event.to_string(), accepted.event_id);
+    assert_eq!(delivery.event, accepted.id);
     assert_eq!(
         (delivery.status, delivery.reason, delivery.attempt_count),
         (DeliveryStatus::Delivered, DeliveryReason::Succeeded, 1)

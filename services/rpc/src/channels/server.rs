@@ -88,10 +88,8 @@ pub async fn serve(
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use outrider_proto::internal::{
-        AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent,
-        intake_service_server::IntakeServiceServer,
-    };
+    use outrider_model::{AcceptedEvent, AdmittedEvent, UsedKey};
+    use outrider_proto::internal::intake_service_server::IntakeServiceServer;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -103,7 +101,10 @@ mod tests {
     use super::*;
     use crate::channels::{
         channel::channel,
-        intake::{Intake, IntakeServer, RemoteIntake},
+        intake::{
+            Intake, IntakeServer, RemoteIntake,
+            wire::tests::{accepted, admitted},
+        },
     };
 
     /// Length (3 bytes), type, flags and stream (4 bytes) of a frame: RFC 9113, section 4.1.
@@ -170,17 +171,17 @@ mod tests {
     impl Intake for Crowd {
         async fn accept(
             &self,
-            events: Vec<AcceptEvent>,
-        ) -> outrider_model::Result<Vec<AcceptEventResult>> {
+            events: Vec<AdmittedEvent>,
+        ) -> outrider_model::Result<Vec<outrider_model::Result<AcceptedEvent>>> {
             self.0.wait().await;
-            Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
+            Ok(events.iter().map(|_| Ok(accepted())).collect())
         }
 
         async fn find(
             &self,
-            events: Vec<FindEvent>,
+            keys: Vec<UsedKey>,
         ) -> outrider_model::Result<Vec<Option<AcceptedEvent>>> {
-            Ok(vec![None; events.len()])
+            Ok(vec![None; keys.len()])
         }
     }
 
@@ -199,7 +200,7 @@ mod tests {
             shutdown.clone(),
         ));
         let remote = RemoteIntake::new(channel(&url, None).unwrap(), None);
-        let calls = (0..CALLERS).map(|_| remote.accept(vec![AcceptEvent::default()]));
+        let calls = (0..CALLERS).map(|_| remote.accept(vec![admitted()]));
         let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls))
             .await
             .unwrap();

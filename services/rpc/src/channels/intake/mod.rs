@@ -1,12 +1,13 @@
 //! From ingest to dispatch: one trait, both in process and over gRPC.
 
+pub(super) mod wire;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use outrider_model::{Error, Reason, Result};
+use outrider_model::{AcceptedEvent, AdmittedEvent, Error, Reason, Result, UsedKey};
 use outrider_proto::internal::{
-    AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent,
-    FindEvent, FindEventResult, FindEventsRequest, FindEventsResponse,
+    AcceptEventsRequest, AcceptEventsResponse, FindEventsRequest, FindEventsResponse,
     intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
 };
 use outrider_telemetry::Seldom;
@@ -26,11 +27,11 @@ use crate::{
 pub trait Intake: Send + Sync + 'static {
     /// Accepts events and returns a result for each, in order. An error means that all were
     /// refused, or that the outcome of all is unknown.
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>>;
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>>;
 
     /// Returns the events that were accepted under these idempotency keys with the same content, in
     /// order. Accepts none.
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>>;
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>>;
 }
 
 /// Bounds the log lines: while settings differ between processes, every call may be refused.
@@ -71,14 +72,17 @@ impl RemoteIntake {
 
 #[async_trait]
 impl Intake for RemoteIntake {
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
         let wanted = events.len();
+        let events = events.into_iter().map(wire::from_admitted).collect();
         let answer = self.client.clone().accept_events(AcceptEventsRequest { events }).await;
-        counted(answer.map_err(|status| self.call_error(&status))?.into_inner().results, wanted)
+        let results = answer.map_err(|status| self.call_error(&status))?.into_inner().results;
+        counted(results.into_iter().map(wire::to_result).collect(), wanted)
     }
 
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        let wanted = events.len();
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+        let wanted = keys.len();
+        let events = keys.into_iter().map(wire::from_used_key).collect();
         match self
             .client
             .clone()
@@ -86,10 +90,10 @@ impl Intake for RemoteIntake {
             .await
             .map_err(|status| self.call_error(&status))
         {
-            Ok(answer) => counted(
-                answer.into_inner().results.into_iter().map(|result| result.event).collect(),
-                wanted,
-            ),
+            Ok(answer) => {
+                let found = answer.into_inner().results.into_iter().map(wire::to_found);
+                counted(found.collect::<Result<_>>()?, wanted)
+            }
             // Dispatch of the previous version, during an upgrade, does not know this method.
             Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),
             Err(error) => Err(error),
@@ -114,7 +118,10 @@ impl IntakeService for IntakeServer {
         &self,
         request: Request<AcceptEventsRequest>,
     ) -> Result<Response<AcceptEventsResponse>, Status> {
-        let results = self.0.accept(request.into_inner().events).await.map_err(to_status)?;
+        let events = request.into_inner().events.into_iter().map(wire::to_admitted);
+        let events = events.collect::<Result<_>>().map_err(to_status)?;
+        let results = self.0.accept(events).await.map_err(to_status)?;
+        let results = results.into_iter().map(wire::from_result).collect();
         Ok(Response::new(AcceptEventsResponse { results }))
     }
 
@@ -122,8 +129,10 @@ impl IntakeService for IntakeServer {
         &self,
         request: Request<FindEventsRequest>,
     ) -> Result<Response<FindEventsResponse>, Status> {
-        let found = self.0.find(request.into_inner().events).await.map_err(to_status)?;
-        let results = found.into_iter().map(|event| FindEventResult { event }).collect();
+        let keys = request.into_inner().events.into_iter().map(wire::to_used_key);
+        let keys = keys.collect::<Result<_>>().map_err(to_status)?;
+        let found = self.0.find(keys).await.map_err(to_status)?;
+        let results = found.into_iter().map(wire::from_found).collect();
         Ok(Response::new(FindEventsResponse { results }))
     }
 }
@@ -143,12 +152,12 @@ mod tests {
 
     #[async_trait]
     impl Intake for Everything {
-        async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
-            Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
+        async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
+            Ok(events.iter().map(|_| Ok(wire::tests::accepted())).collect())
         }
 
-        async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-            Ok(vec![None; events.len()])
+        async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+            Ok(vec![None; keys.len()])
         }
     }
 
@@ -163,12 +172,12 @@ mod tests {
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let remote =
             RemoteIntake::new(crate::channels::channel::channel(&url, None).unwrap(), None);
-        let of = |bytes: usize| AcceptEvent {
+        let of = |bytes: usize| AdmittedEvent {
             payload: vec![b'x'; bytes].into(),
-            ..AcceptEvent::default()
+            ..wire::tests::admitted()
         };
         // Above every limit of the library, and just below the limit of dispatch.
-        assert_eq!(remote.accept(vec![of(LIMIT - 64)]).await.unwrap().len(), 1);
+        assert_eq!(remote.accept(vec![of(LIMIT - 1024)]).await.unwrap().len(), 1);
         let refused = remote.accept(vec![of(LIMIT)]).await.unwrap_err();
         assert_eq!(refused.reason, Reason::TooLarge);
         assert!(refused.message.contains("ingest.max_batch_bytes"), "{refused}");
