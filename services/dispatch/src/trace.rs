@@ -1,8 +1,7 @@
 //! The spans of dispatch. A commit is of many events: each has a span of its own, which says with
 //! how many others it was written.
 
-use outrider_model::{Error, EventId, Trace};
-use outrider_proto::internal::AttemptReport;
+use outrider_model::{Error, EventId, JobReport, Trace};
 use outrider_store::Accepted;
 use outrider_telemetry::{Hop, Kind, TraceContext};
 
@@ -35,13 +34,7 @@ pub fn committed(hop: &Hop, events: usize, seconds: f64, outcome: &Result<Accept
 }
 
 /// The span in which an attempt is settled, under the attempt's.
-pub fn settling(report: &AttemptReport) -> Hop {
-    if report.traceparent.is_empty() {
-        return Hop::none();
-    }
-    Hop::child(
-        Kind::Internal,
-        "dispatch settle",
-        TraceContext::parse(&report.traceparent, "").as_ref(),
-    )
+pub fn settling(report: &JobReport) -> Hop {
+    let Some(parent) = &report.trace_parent else { return Hop::none() };
+    Hop::child(Kind::Internal, "dispatch settle", TraceContext::parse(parent, "").as_ref())
 }

@@ -105,6 +105,12 @@ impl AttemptOutcome {
         "address-refused",
         "bad-response",
     ];
+
+    /// Its name for metrics and spans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 }
 
 macro_rules! from_number {
@@ -157,11 +163,24 @@ pub struct Attempt {
 
 /// Why a worker sent nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum HoldReason {
-    EndpointPaused,
-    EndpointDeleted,
-    Stale,
-    Released,
+    EndpointPaused = 1,
+    EndpointDeleted = 2,
+    Stale = 3,
+    Released = 4,
+}
+
+impl HoldReason {
+    /// Names for metrics, each at its number; the first is of none.
+    pub const NAMES: [&'static str; 5] =
+        ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
+
+    /// Its name for metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 }
 
 /// What is to become of a pending delivery.
@@ -219,9 +238,9 @@ fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
     }
 }
 
-/// What is known of a job that is to be settled.
+/// What the state machine needs to know about a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct JobVerdict {
     /// The attempt that the job was for.
     pub attempt: u32,
     /// The job's.
@@ -243,7 +262,7 @@ pub enum Step {
 /// The one step of the state machine; none when the report changes nothing. A hold needs the row's
 /// own generation: an older job that was given back says nothing about the one that followed it.
 #[must_use]
-pub fn step(row: &PendingDelivery, report: Report) -> Option<Step> {
+pub fn step(row: &PendingDelivery, report: JobVerdict) -> Option<Step> {
     if !applies(report.verdict, report.attempt, row.attempt) {
         return None;
     }

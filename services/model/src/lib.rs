@@ -12,6 +12,7 @@ pub mod event;
 pub mod event_type;
 pub mod header;
 pub mod id;
+pub mod job;
 pub mod json;
 pub mod limits;
 pub mod page;
@@ -43,6 +44,9 @@ pub use event_type::{EventType, EventTypeDefinition, EventTypePattern};
 pub use id::{
     ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId,
     SecretId, SubscriptionId,
+};
+pub use job::{
+    AttemptResult, Job, JobEvent, JobPayload, JobReport, JobResult, Receipt, ReportedJob,
 };
 pub use page::{Page, PageRequest};
 pub use principal::Principal;

@@ -11,7 +11,7 @@ use support::{
     BOUND,
     backend::{Backend as _, Fixture, Redis, connect, options},
     eventually,
-    jobs::{all_done, depth, done, number},
+    jobs::{all_done, carry, depth, done, number},
     server::Server,
     suite::{LONG, ROOMY, SHORT},
 };
@@ -262,6 +262,27 @@ async fn the_listener_connects_again() {
     .await;
 }
 
+/// During an upgrade, a process of the previous version reads jobs that it cannot send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_a_newer_version_are_finished_and_their_places_freed() {
+    let Some(fixture) = redis().await else { return };
+    let server = fixture.server();
+    let endpoint = fixture.endpoint(0);
+    let jobs = fixture.jobs(endpoint, 0..2);
+    fixture.put(&jobs).await;
+    // Field 1, the version, once more: the last one counts.
+    let newer = "local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1] \
+        redis.call('XDEL', KEYS[1], entry[1]) \
+        return redis.call('XADD', KEYS[1], '*', 'job', entry[2][2] .. '\\8\\2')";
+    server.run::<String>(&["EVAL", newer, "1", STREAM]);
+    let taken = fixture.take("one", 1).await;
+    assert_eq!(number(&taken[0]), 1);
+    fixture.nothing("one").await;
+    let held = fixture.queue.held(&[(endpoint, jobs[0].job.delivery)]).await.expect("held");
+    assert_eq!(held, [None], "the feeder finds its delivery again");
+    assert_eq!(depth(&*fixture.queue).await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_is_removed_and_never_comes_back() {
     let Some(fixture) = Redis(1).make(ROOMY, SHORT).await else { return };
@@ -337,7 +358,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
     assert_eq!(
-        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 100)]).await.expect("room"),
+        fixture.queue.room(&[(fixture.job(0, endpoint).job.recipient, 100)]).await.expect("room"),
         [85]
     );
     let rest = fixture.take("one", 10).await;
@@ -373,8 +394,7 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
     let refused = (0..1_000_u64).find(|batch| {
         let mut jobs = fixture.jobs(endpoint, batch * 10..batch * 10 + 10);
         for job in &mut jobs {
-            Arc::make_mut(&mut job.job).body =
-                Some(outrider_proto::internal::job::Body::Payload(payload.clone()));
+            carry(job, payload.clone());
             job.endpoint_limit = 100_000;
         }
         let queue = Arc::clone(&fixture.queue);

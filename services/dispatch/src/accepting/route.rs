@@ -1,19 +1,16 @@
 //! From an event to its rows and jobs, by the directory in memory.
 
+use std::sync::Arc;
+
 use outrider_model::{
-    AdmittedEvent, DeliveryId, EndpointState, Event, EventId, PendingDelivery, ProjectId, Result,
-    Route, Timestamp,
+    AdmittedEvent, DeliveryId, EndpointState, Event, EventId, JobEvent, PendingDelivery, ProjectId,
+    Result, Route, Timestamp,
 };
 use outrider_queue::NewJob;
 use outrider_store::NewEvent;
 use outrider_telemetry::Hop;
 
-use crate::{
-    handoff::Handoff,
-    jobs::{self, JobEvent},
-    shared::Shared,
-    trace,
-};
+use crate::{handoff::Handoff, jobs, shared::Shared, trace};
 
 /// Finds where an event goes and makes its rows and jobs.
 pub async fn route(
@@ -28,6 +25,7 @@ pub async fn route(
     let router = shared.directory.router(project).await?;
     let routes = router.route(&event.event_type);
 
+    let mut job_event = None;
     let mut deliveries = Vec::with_capacity(routes.len());
     let mut jobs = Vec::with_capacity(routes.len());
     for route in routes {
@@ -44,16 +42,20 @@ pub async fn route(
             paused,
         };
         let delivery = pending(shared, handoff, &birth, route);
-        let job_event = JobEvent {
-            event_type: &event.event_type,
-            content_type: &event.content_type,
-            headers: &headers,
-            ordering_key: event.ordering_key.as_deref().unwrap_or_default(),
-            payload: jobs::body(&payload, shared.options.inline_bytes),
-            trace: trace.as_ref(),
-        };
-        let endpoint = shared.windows.endpoint(&entry);
-        jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
+        if delivery.queued_epoch.is_some() {
+            let event = job_event.get_or_insert_with(|| {
+                Arc::new(JobEvent {
+                    id,
+                    event_type: event.event_type.clone(),
+                    content_type: event.content_type.clone(),
+                    headers: headers.clone(),
+                    ordering_key: event.ordering_key.clone(),
+                    payload: jobs::payload(&payload, shared.options.inline_bytes),
+                    trace: trace.clone(),
+                })
+            });
+            jobs.extend(jobs::job(&delivery, event, shared.windows.endpoint(&entry), now));
+        }
         deliveries.push(delivery);
     }
     let (idempotency_key, fingerprint) =
