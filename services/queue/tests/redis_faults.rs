@@ -262,27 +262,6 @@ async fn the_listener_connects_again() {
     .await;
 }
 
-/// During an upgrade, a process of the previous version reads jobs that it cannot send.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_of_a_newer_version_are_finished_and_their_places_freed() {
-    let Some(fixture) = redis().await else { return };
-    let server = fixture.server();
-    let endpoint = fixture.endpoint(0);
-    let jobs = fixture.jobs(endpoint, 0..2);
-    fixture.put(&jobs).await;
-    // Field 1, the version, once more: the last one counts.
-    let newer = "local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1] \
-        redis.call('XDEL', KEYS[1], entry[1]) \
-        return redis.call('XADD', KEYS[1], '*', 'job', entry[2][2] .. '\\8\\2')";
-    server.run::<String>(&["EVAL", newer, "1", STREAM]);
-    let taken = fixture.take("one", 1).await;
-    assert_eq!(number(&taken[0]), 1);
-    fixture.nothing("one").await;
-    let held = fixture.queue.held(&[(endpoint, jobs[0].job.delivery)]).await.expect("held");
-    assert_eq!(held, [None], "the feeder finds its delivery again");
-    assert_eq!(depth(&*fixture.queue).await, 1);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_is_removed_and_never_comes_back() {
     let Some(fixture) = Redis(1).make(ROOMY, SHORT).await else { return };

@@ -89,7 +89,6 @@ pub async fn serve(
 mod tests {
     use async_trait::async_trait;
     use outrider_model::{AcceptedEvent, AdmittedEvent, UsedKey};
-    use outrider_proto::internal::intake_service_server::IntakeServiceServer;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -102,7 +101,7 @@ mod tests {
     use crate::channels::{
         channel::channel,
         intake::{
-            Intake, IntakeServer, RemoteIntake,
+            Intake, RemoteIntake, service,
             wire::tests::{accepted, admitted},
         },
     };
@@ -189,8 +188,7 @@ mod tests {
     async fn a_burst_of_short_answers_does_not_end_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let intake =
-            IntakeServiceServer::new(IntakeServer(Arc::new(Crowd(Barrier::new(CALLERS / 4)))));
+        let intake = service(Arc::new(Crowd(Barrier::new(CALLERS / 4))), 1 << 20);
         let routes = tonic::service::Routes::new(intake);
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(

@@ -58,14 +58,14 @@ macro_rules! kinds {
 }
 
 kinds! {
-    IntCounter: "counter" = |declaration| IntCounter::with_opts(opts(declaration));
-    IntCounterVec: "counter" = |declaration| IntCounterVec::new(opts(declaration), declaration.labels);
-    IntGauge: "gauge" = |declaration| IntGauge::with_opts(opts(declaration));
-    IntGaugeVec: "gauge" = |declaration| IntGaugeVec::new(opts(declaration), declaration.labels);
-    Gauge: "gauge" = |declaration| Gauge::with_opts(opts(declaration));
-    GaugeVec: "gauge" = |declaration| GaugeVec::new(opts(declaration), declaration.labels);
-    Histogram: "histogram" = |declaration| Histogram::with_opts(histogram(declaration));
-    HistogramVec: "histogram" = |declaration| HistogramVec::new(histogram(declaration), declaration.labels);
+    IntCounter: "counter" = |of| IntCounter::with_opts(opts(of));
+    IntCounterVec: "counter" = |of| IntCounterVec::new(opts(of), of.labels);
+    IntGauge: "gauge" = |of| IntGauge::with_opts(opts(of));
+    IntGaugeVec: "gauge" = |of| IntGaugeVec::new(opts(of), of.labels);
+    Gauge: "gauge" = |of| Gauge::with_opts(opts(of));
+    GaugeVec: "gauge" = |of| GaugeVec::new(opts(of), of.labels);
+    Histogram: "histogram" = |of| Histogram::with_opts(histogram(of));
+    HistogramVec: "histogram" = |of| HistogramVec::new(histogram(of), of.labels);
 }
 
 /// A counter of fractions: seconds of the processor.
@@ -118,13 +118,14 @@ macro_rules! section {
             $(#[doc = $help])+
             pub static $static: std::sync::LazyLock<$crate::metrics::$type> =
                 std::sync::LazyLock::new(|| {
-                <$crate::metrics::$type as $crate::metrics::Metric>::make(&$crate::metrics::Declaration {
+                let declaration = $crate::metrics::Declaration {
                     name: $name,
                     help: concat!($($help),+),
                     labels: &[$($($label),+)?],
                     buckets: $crate::metrics::section!(@buckets $($buckets)?),
-                })
-                .expect("a test makes every metric of the catalogue")
+                };
+                <$crate::metrics::$type as $crate::metrics::Metric>::make(&declaration)
+                    .expect("a test makes every metric of the catalog")
             });
         )+
 

@@ -69,16 +69,21 @@ impl Fake {
             .unwrap()
             .iter()
             .flatten()
-            .map(|event| event.idempotency.clone().unwrap().key)
+            .map(|event| event.idempotency.clone().map_or_else(String::new, |given| given.key))
             .collect()
     }
 
     fn accept_one(&self, event: &AdmittedEvent) -> Result<AcceptedEvent> {
-        let Idempotency { key, fingerprint } = event.idempotency.clone().unwrap();
-        let before = self.known.lock().unwrap().insert(key, fingerprint);
-        if before.is_some_and(|before| before != fingerprint) {
-            return Err(Error::new(Reason::IdempotencyConflict, "another"));
-        }
+        let before = match event.idempotency.clone() {
+            Some(Idempotency { key, fingerprint }) => {
+                let before = self.known.lock().unwrap().insert(key, fingerprint);
+                if before.is_some_and(|before| before != fingerprint) {
+                    return Err(Error::new(Reason::IdempotencyConflict, "another"));
+                }
+                before
+            }
+            None => None,
+        };
         Ok(AcceptedEvent {
             id: EventId::new(Timestamp(0), 0),
             duplicate: before.is_some(),

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use outrider_model::{AcceptedEvent, AdmittedEvent, Error, Reason, Result, UsedKey};
 use outrider_proto::internal::{
     AcceptEventsRequest, AcceptEventsResponse, FindEventsRequest, FindEventsResponse,
-    intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
+    intake_service_client::IntakeServiceClient,
+    intake_service_server::{IntakeService, IntakeServiceServer},
 };
 use outrider_telemetry::Seldom;
 use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService};
@@ -109,8 +110,13 @@ fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {
     }
 }
 
-/// Serves an intake over gRPC.
-pub struct IntakeServer(pub Arc<dyn Intake>);
+/// Serves an intake over gRPC. Messages may have at most `max_bytes`.
+pub fn service(intake: Arc<dyn Intake>, max_bytes: usize) -> IntakeServiceServer<IntakeServer> {
+    IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(max_bytes)
+}
+
+/// Converts calls for an intake.
+pub struct IntakeServer(Arc<dyn Intake>);
 
 #[async_trait]
 impl IntakeService for IntakeServer {
@@ -141,7 +147,6 @@ impl IntakeService for IntakeServer {
 mod tests {
     use std::sync::Arc;
 
-    use outrider_proto::internal::intake_service_server::IntakeServiceServer;
     use tokio::net::TcpListener;
     use tokio_stream::wrappers::TcpListenerStream;
 
@@ -166,8 +171,7 @@ mod tests {
         const LIMIT: usize = 20 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let service = IntakeServiceServer::new(IntakeServer(Arc::new(Everything)))
-            .max_decoding_message_size(LIMIT);
+        let service = service(Arc::new(Everything), LIMIT);
         let server = tonic::transport::Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let remote =

@@ -14,7 +14,7 @@ use outrider_model::{Error, JobReport, Reason, Result};
 use outrider_proto::internal::{
     AttemptReport, ReportAttemptsRequest, ReportAttemptsResponse,
     settlement_service_client::SettlementServiceClient,
-    settlement_service_server::SettlementService,
+    settlement_service_server::{SettlementService, SettlementServiceServer},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -209,6 +209,12 @@ impl SettlementServer {
     #[must_use]
     pub fn new(settlement: Arc<dyn Settlement>, shutdown: CancellationToken) -> Self {
         Self { settlement, shutdown }
+    }
+
+    /// Returns the gRPC service. Messages may have at most `max_bytes`.
+    #[must_use]
+    pub fn service(self, max_bytes: usize) -> SettlementServiceServer<Self> {
+        SettlementServiceServer::new(self).max_decoding_message_size(max_bytes)
     }
 }
 

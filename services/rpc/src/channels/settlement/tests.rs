@@ -71,8 +71,7 @@ impl Settlement for Keeping {
 async fn limited(settlement: Arc<dyn Settlement>) -> RemoteSettlement {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let service = SettlementServer::new(settlement, CancellationToken::new());
-    let service = SettlementServiceServer::new(service).max_decoding_message_size(20 << 20);
+    let service = SettlementServer::new(settlement, CancellationToken::new()).service(20 << 20);
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     RemoteSettlement::new(crate::channels::channel::channel(&url, None).unwrap(), None)
