@@ -174,7 +174,7 @@ fn formats_by_debug(line: &str) -> bool {
 }
 
 /// A file up to the module of its tests.
-fn without_tests(text: &str) -> &str {
+pub fn without_tests(text: &str) -> &str {
     let is_module = |rest: &str| {
         rest.lines().nth(1).is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
     };

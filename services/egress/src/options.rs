@@ -66,7 +66,7 @@ section! {
 }
 
 impl Options {
-    /// Which destinations these settings permit.
+    /// Returns the policy of these settings.
     #[must_use]
     pub fn policy(&self) -> Policy {
         let entries = |list: &[Parsed<Entry>]| list.iter().map(|entry| entry.0.clone()).collect();
@@ -80,7 +80,7 @@ impl Options {
 }
 
 fn rules(options: &Options) -> Result<(), Invalid> {
-    // A port that needs no permission is most likely a misspelled one.
+    // A port that needs no permission is most likely mistyped.
     if let Some(port) = options.allowed_ports.iter().find(|port| is_web_port(port.0)) {
         let why = format!("{} has no effect: webhooks may have this port without it", port.0);
         return Err(Invalid::new("egress.allowed_ports", why));
@@ -94,7 +94,7 @@ fn rules(options: &Options) -> Result<(), Invalid> {
     )
 }
 
-/// A list of destinations is bounded, and has no entry twice.
+/// Checks that a list of destinations is within its bound, and has no entry twice.
 fn list(key: &str, entries: &[Parsed<Entry>]) -> Result<(), Invalid> {
     let most = format!("must not have more than {MAX_ENTRIES} entries");
     Invalid::unless(entries.len() <= MAX_ENTRIES, key, most)?;
@@ -110,13 +110,13 @@ fn list(key: &str, entries: &[Parsed<Entry>]) -> Result<(), Invalid> {
 /// What the process gives an egress besides its settings.
 #[derive(Debug, Clone)]
 pub struct Given {
-    /// Which destinations are permitted now. It begins as [`Options::policy`], and can be replaced
-    /// while the egress works.
+    /// The policy in force. It begins as [`Options::policy`], and can be replaced while the egress
+    /// works.
     pub policy: PolicyInForce,
-    /// What clients of the proxy must present as `Proxy-Authorization: Bearer …`. Without it,
-    /// everybody is served.
+    /// The token that clients of the proxy must present as `Proxy-Authorization: Bearer …`. Without
+    /// one, every client is served.
     pub token: Option<InternalToken>,
-    /// The mutual TLS with clients of the proxy; without it, connections are plain.
+    /// Mutual TLS with clients of the proxy. Without it, connections are plain.
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -127,7 +127,7 @@ impl From<Policy> for Given {
     }
 }
 
-/// Why an egress does not start.
+/// The reason why an egress does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A setting is out of its bounds.

@@ -11,7 +11,7 @@ use support::{
     BOUND,
     backend::{Backend as _, Fixture, Redis, connect, options},
     eventually,
-    jobs::{all_done, depth, done, number},
+    jobs::{all_done, carry, depth, done, number},
     server::Server,
     suite::{LONG, ROOMY, SHORT},
 };
@@ -337,7 +337,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
     assert_eq!(
-        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 100)]).await.expect("room"),
+        fixture.queue.room(&[(fixture.job(0, endpoint).job.recipient, 100)]).await.expect("room"),
         [85]
     );
     let rest = fixture.take("one", 10).await;
@@ -373,8 +373,7 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
     let refused = (0..1_000_u64).find(|batch| {
         let mut jobs = fixture.jobs(endpoint, batch * 10..batch * 10 + 10);
         for job in &mut jobs {
-            Arc::make_mut(&mut job.job).body =
-                Some(outrider_proto::internal::job::Body::Payload(payload.clone()));
+            carry(job, payload.clone());
             job.endpoint_limit = 100_000;
         }
         let queue = Arc::clone(&fixture.queue);

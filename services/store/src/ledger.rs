@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
     Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId,
-    Timestamp, Trace, Verdict,
+    Timestamp, Trace, UsedKey, Verdict,
 };
 
 /// Options of the ledger. They apply only to SQLite, to its one writer.
@@ -59,14 +59,6 @@ pub enum Accepted {
     Duplicate { event: EventId, delivery_count: u32, created_at: Timestamp },
     /// Its idempotency key was used before for other content.
     Conflict,
-}
-
-/// An idempotency key under which an event may have been accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsedKey {
-    pub project: ProjectId,
-    pub key: String,
-    pub fingerprint: [u8; 32],
 }
 
 /// An event that was accepted before.

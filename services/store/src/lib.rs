@@ -52,5 +52,5 @@ pub use history::{
 };
 pub use ledger::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-    LedgerOptions, NewEvent, PendingSummary, QueuedRef, Settled, UsedKey,
+    LedgerOptions, NewEvent, PendingSummary, QueuedRef, Settled,
 };

@@ -1,4 +1,4 @@
-//! The filter of the log, as an operator writes it.
+//! Parses the filter of the log.
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -6,22 +6,22 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// of a client or an endpoint, but a warning must mean a fault of Outrider.
 const BASE: &str = "h2=error,rustls=error";
 
-/// The filter that a text stands for, or why it is none.
+/// Parses a filter. Returns the reason if the text is not one.
 pub(crate) fn parse(text: &str) -> Result<EnvFilter, String> {
     check_words(text)?;
-    // Of two directives for one target the later one applies.
+    // If there are two directives for a target, the later one applies.
     EnvFilter::try_new(format!("{BASE},{text}")).map_err(|error| error.to_string())
 }
 
-/// Refuses a single word that is no level: the library takes it for a target, and logs nothing else
-/// than its events.
+/// Refuses a single word that is not a level. The library would take it for a target, and log
+/// nothing but events of that target.
 fn check_words(text: &str) -> Result<(), String> {
     let words = directives(text);
     let mut words = words.iter().copied().map(str::trim).filter(|word| !word.is_empty()).peekable();
     if words.peek().is_none() {
         return Err("it is empty; \"off\" logs nothing".to_owned());
     }
-    // The library splits at these commas too, and says only that a directive is none.
+    // The library splits at these commas too, and only reports an invalid directive.
     if let Some(word) = words.clone().find(|word| word.contains(',')) {
         return Err(format!(
             "\"{word}\" has a comma within brackets: name one field in each directive"
@@ -38,7 +38,7 @@ fn check_words(text: &str) -> Result<(), String> {
     }
 }
 
-/// The directives of a filter, which commas separate, except commas within brackets.
+/// Splits a filter into directives at commas, except commas within brackets.
 fn directives(text: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     text.split(|c: char| {
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// If it takes them one day, `check_words` need not refuse them.
+    /// If the library accepts them one day, `check_words` need not refuse them.
     #[test]
     fn the_library_takes_no_comma_within_brackets() {
         assert!(EnvFilter::try_new("[{a,b,c}]=info").is_err());

@@ -24,7 +24,7 @@ fn log_rules(options: &LogOptions) -> Result<(), Invalid> {
 }
 
 section! {
-    /// Where spans go, and whether traces go on to endpoints. See docs/telemetry.md.
+    /// Where spans are exported, and whether traces continue to endpoints. See docs/telemetry.md.
     pub struct ExportOptions in "telemetry" {
         /// The collector of spans, OTLP over gRPC, as `http://HOST:PORT` or `https://HOST:PORT`;
         /// empty for none.
@@ -53,13 +53,13 @@ section! {
 }
 
 impl ExportOptions {
-    /// The further attributes of the resource, as names and values.
+    /// Returns the further attributes of the resource, as names and values.
     pub(crate) fn resource(&self) -> impl Iterator<Item = (&str, &str)> {
         self.resource_attributes.iter().filter_map(|attribute| attribute.split_once('='))
     }
 }
 
-/// Attributes of the resource that have a key of their own, or that Outrider sets.
+/// Attributes of the resource that have their own key, or that Outrider sets.
 const OWN_ATTRIBUTES: [(&str, &str); 3] = [
     ("service.name", "is set by telemetry.service_name"),
     ("service.version", "is set by Outrider"),

@@ -1,4 +1,4 @@
-//! The start of logs and spans in a process, and their end.
+//! Starts and stops logs and spans in a process.
 
 use std::io::IsTerminal as _;
 
@@ -23,21 +23,21 @@ use crate::{
 /// Why telemetry does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The filter of the log is none.
+    /// The filter of the log is invalid.
     #[error("log.level is not a filter: {0}")]
     Filter(String),
-    /// The collector's address is none.
+    /// The address of the collector is invalid.
     #[error("telemetry.otlp_endpoint cannot be used: {0}")]
     Endpoint(String),
-    /// A variable of the exporter holds what it would pass over.
+    /// A variable of the exporter contains an entry that it would skip.
     #[error("{0}")]
     Headers(String),
-    /// It was started before.
+    /// Telemetry was started before.
     #[error("telemetry is started once in a process: {0}")]
     Twice(String),
 }
 
-/// Telemetry that runs. To be stopped at the end, or the last spans are lost.
+/// Running telemetry. Must be stopped at the end, or the last spans are lost.
 #[derive(Debug)]
 #[must_use = "the last spans are lost unless it is stopped"]
 pub struct Telemetry {
@@ -45,14 +45,14 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts the log on standard error, and the export of spans. To be called once, on a tokio
+    /// Starts the log on standard error, and the export of spans. Must be called once, on a tokio
     /// runtime.
     pub fn start(log: &LogOptions, export: &ExportOptions) -> Result<Self, StartError> {
         metrics::expose(&catalogue::telemetry::SECTION);
         for result in ["exported", "dropped", "failed"] {
             catalogue::telemetry::SPANS.with_label_values(&[result]);
         }
-        // Spans are for the collector: a log that followed them would tell each twice.
+        // Spans are for the collector. A log that followed them would report each twice.
         let filter = filter::parse(&log.level).map_err(StartError::Filter)?;
         let hidden =
             format!("{TARGET}=off").parse().map_err(|_| StartError::Filter(TARGET.to_owned()))?;
@@ -90,7 +90,7 @@ impl Telemetry {
         Ok(Self { export: running })
     }
 
-    /// Exports the spans that ended, for as long as two exports may take.
+    /// Exports the ended spans, for at most the time of two exports.
     pub async fn stop(self) {
         if let Some((provider, running)) = self.export {
             running.stop().await;
@@ -99,8 +99,8 @@ impl Telemetry {
     }
 }
 
-/// Tells warnings on standard error as a command does that people run: a line each, without time
-/// and place. To be called once.
+/// Prints warnings on standard error in the style of a command: a line each, without time and
+/// target. Must be called once.
 pub fn tell_warnings() -> Result<(), StartError> {
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -151,7 +151,7 @@ fn exporting(options: &ExportOptions) -> Result<(SdkTracerProvider, export::Runn
     let (queue, running) = export::start(exporter, bounds);
     let provider = SdkTracerProvider::builder()
         .with_span_processor(queue)
-        // Whether a trace is recorded is decided before its first span is made: see `Hop`.
+        // Sampling is decided before the first span of a trace is created. See `Hop`.
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource)
         .build();

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
+use outrider_model::AttemptOutcome;
 use outrider_model::{
     Endpoint, EndpointId, OrganizationId, ProjectId, Target, Timestamp, endpoint::EndpointState,
 };
-use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_store::EndpointEntry;
 use tokio::{
@@ -124,11 +124,7 @@ impl Exchanges {
         match self.0.exchange_on(stream, Instant::now() + timeout, request).await {
             Ok(answer) => Ok(Answer {
                 status: answer.status,
-                headers: answer
-                    .headers
-                    .into_iter()
-                    .map(|header| (header.name, header.value))
-                    .collect(),
+                headers: answer.headers,
                 body: answer.body,
                 truncated: answer.truncated,
             }),

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     backoff::Complaints,
     exchange::{Client, Destinations},
-    jobs::{HeldJob, Key, Leases, Outcome, Report, Started, report},
+    jobs::{HeldJob, Key, Leases, Outcome, Started, UnsettledReport, report},
     lookup::Lookup,
     measure,
     options::{self, Given, Options},
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     /// The right to read payloads from the database.
     pub(crate) payload_reads: Arc<Semaphore>,
     /// Not bounded by itself: each report holds a place.
-    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) reports: mpsc::UnboundedSender<UnsettledReport>,
     /// Every task that has a job in hand.
     pub(crate) tasks: TaskTracker,
     /// Of jobs that cannot go on.
@@ -63,7 +63,7 @@ impl Shared {
         queue: Arc<dyn Queue>,
         lookup: Arc<dyn Lookup>,
         dialer: Arc<dyn Dialer>,
-        reports: mpsc::UnboundedSender<Report>,
+        reports: mpsc::UnboundedSender<UnsettledReport>,
     ) -> Result<Self> {
         options::check(&options, &given)?;
         let options = options.resolved(&given);
@@ -106,15 +106,15 @@ impl Shared {
             measure::held(*reason);
         }
         tracing::debug!(
-            event_id = %job.ids.event,
-            delivery_id = %job.ids.delivery,
+            event_id = %job.job.event.id,
+            delivery_id = %job.job.delivery,
             attempt = job.job.attempt,
-            trace_id = job.job.traceparent.get(3..35),
+            trace_id = job.job.event.trace.as_ref().and_then(|trace| trace.parent.get(3..35)),
             outcome = %brief(&outcome),
             "job done"
         );
         let answer = self.keep_answer(job.recipient(), &mut outcome);
-        self.send(Report {
+        self.send(UnsettledReport {
             key: Some(key),
             report: report(&job.job, receipt, outcome),
             place: job.place,
@@ -126,8 +126,7 @@ impl Shared {
     /// reports gather; one that finds no room goes without its body and headers.
     fn keep_answer(&self, who: Recipient, outcome: &mut Outcome) -> Option<Grant<()>> {
         let Outcome::Attempted(result, _) = outcome else { return None };
-        let headers =
-            result.response_headers.iter().map(|header| header.name.len() + header.value.len());
+        let headers = result.response_headers.iter().map(|(name, value)| name.len() + value.len());
         let bytes = result.response_body.len() + headers.sum::<usize>();
         if bytes < SMALL_ANSWER {
             return None;
@@ -141,7 +140,7 @@ impl Shared {
         granted
     }
 
-    pub(crate) fn send(&self, report: Report) {
+    pub(crate) fn send(&self, report: UnsettledReport) {
         // The reporter lives as long as anybody can report; after it, the lease decides.
         let _ = self.reports.send(report);
     }
@@ -170,8 +169,8 @@ impl Shared {
 fn brief(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Attempted(result, _) => {
-            format!("{} {}", result.outcome().as_str_name(), result.status_code)
+            format!("{} {}", result.outcome.name(), result.status_code.unwrap_or(0))
         }
-        Outcome::Held(reason) => reason.as_str_name().to_owned(),
+        Outcome::Held(reason) => reason.name().to_owned(),
     }
 }

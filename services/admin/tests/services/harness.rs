@@ -13,11 +13,11 @@ use std::{
 use async_trait::async_trait;
 use outrider_admin::{Admin, Given};
 use outrider_model::{
-    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Recipient,
-    Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
+    ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, Reason, Receipt,
+    Recipient, Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
-use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
+use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 use outrider_rpc::{
     Authenticate, from_status,
     server::{Backend, guarded},

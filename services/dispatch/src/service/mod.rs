@@ -7,16 +7,10 @@ mod filters;
 
 use std::sync::Arc;
 
-use outrider_proto::{
-    dispatch::{
-        delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
-    },
-    internal::{
-        intake_service_server::IntakeServiceServer,
-        settlement_service_server::SettlementServiceServer,
-    },
+use outrider_proto::dispatch::{
+    delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
 };
-use outrider_rpc::{Intake, intake::IntakeServer, settlement::SettlementServer};
+use outrider_rpc::{Intake, intake, settlement::SettlementServer};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -42,9 +36,6 @@ pub fn internal_routes(
     settlement: SettlementServer,
     given: &Given,
 ) -> Routes {
-    let intake = IntakeServiceServer::new(IntakeServer(intake))
-        .max_decoding_message_size(given.max_intake_bytes);
-    let settlement =
-        SettlementServiceServer::new(settlement).max_decoding_message_size(given.max_reports_bytes);
-    Routes::new(intake).add_service(settlement)
+    Routes::new(intake::service(intake, given.max_intake_bytes))
+        .add_service(settlement.service(given.max_reports_bytes))
 }

@@ -7,10 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
 use outrider_store::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent,
-    PendingSummary, QueuedRef, Settled, UsedKey,
+    PendingSummary, QueuedRef, Settled,
 };
 
 type Outcome<T> = Result<T, LedgerError>;

@@ -3,8 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use outrider_model::{Error, Result};
-use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent};
+use outrider_model::{AcceptedEvent, AdmittedEvent, Error, Result, UsedKey};
 use outrider_rpc::Intake;
 use outrider_shares::Holder;
 use tokio::time::Instant;
@@ -74,13 +73,13 @@ impl PatientIntake {
 
 #[async_trait]
 impl Intake for PatientIntake {
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         let large = self.large.is_large(bytes, events.len());
         self.persist(large, || self.intake.accept(events.clone())).await
     }
 
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        self.persist(false, || self.intake.find(events.clone())).await
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+        self.persist(false, || self.intake.find(keys.clone())).await
     }
 }

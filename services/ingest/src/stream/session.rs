@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use outrider_model::{
-    Error, Principal, Project, ProjectId, Reason, Result, event::stream_key, text::span,
+    AdmittedEvent, Error, Principal, Project, ProjectId, Reason, Result, event::stream_key,
+    text::span,
 };
-use outrider_proto::{
-    ingest::{
-        NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen,
-        StreamedEvent, stream_events_request::Kind,
-    },
-    internal::AcceptEvent,
+use outrider_proto::ingest::{
+    NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen,
+    StreamedEvent, stream_events_request::Kind,
 };
 use outrider_rpc::{http_status, request_errors::request_error};
 use outrider_shares::{Holder, Share, Shares};
@@ -39,7 +37,7 @@ pub struct Session<'a> {
     project: Option<Arc<Project>>,
     /// The next sequence number, or `None` before the first.
     next: Option<u64>,
-    batch: Vec<AcceptEvent>,
+    batch: Vec<AdmittedEvent>,
     batch_bytes: usize,
     calls: FuturesOrdered<Call>,
     intake: Arc<PatientIntake>,

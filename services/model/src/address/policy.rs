@@ -1,4 +1,4 @@
-//! What an installation permits: the built-in rules, and its own lists before them.
+//! The policy of an installation: the built-in rules, preceded by its own lists.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,9 @@ use super::{
     refused::Refused,
 };
 
-/// What an installation permits. [`Policy::judge`] and [`Policy::judge_address`] are all that
-/// anyone asks.
+/// The policy of an installation. Use [`Policy::judge`] and [`Policy::judge_address`].
 ///
-/// In this order, and the first that decides names the rule:
+/// The rules apply in this order. The first that decides names the rule:
 ///
 /// 1. The form: malformed and numeric names, names that no server answers, addresses that are no
 ///    destination.
@@ -23,7 +22,8 @@ use super::{
 ///    has, but neither this machine nor its link: those need an entry of their own.
 /// 5. The built-in rules.
 ///
-/// An entry with ports counts for these only, and opens them, also those of other services.
+/// An entry with ports applies only to these, and opens them, including the ports of other
+/// services.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// The development switch: permits 127.0.0.0/8, ::1, `localhost` and `*.localhost` besides, and

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use outrider_egress::Egress;
-use outrider_proto::internal::key_service_server::KeyServiceServer;
 use outrider_rpc::{
-    Acceptor, Authenticate, InternalToken, KeyServer, PolicyInForce, Tls, internal::InternalGate,
+    Acceptor, Authenticate, InternalToken, PolicyInForce, Tls, internal::InternalGate, keys,
     server::Backend, tls::Protocol,
 };
 use outrider_store::{Directory, Store};
@@ -74,7 +73,7 @@ pub struct Tasks {
 /// Combines the public services of a role, its internal services and the key service on one
 /// listener for other processes. The package in the path tells them apart.
 pub fn with_internal(base: &Base, stored: &Stored, public: Backend, internal: Routes) -> Backend {
-    let internal = internal.add_service(KeyServiceServer::new(KeyServer(stored.keys())));
+    let internal = internal.add_service(keys::service(stored.keys()));
     let internal = InternalGate::new(internal.prepare(), base.token.clone());
     BoxCloneSyncService::new(tower::service_fn(move |request: http::Request<tonic::body::Body>| {
         let is_internal = request.uri().path().starts_with("/outrider.internal.");

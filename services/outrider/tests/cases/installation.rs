@@ -260,7 +260,7 @@ fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
 
     write("allow = [\"127.0.0.1/8\"]");
     serving.process.send("-HUP");
-    serving.process.line("is not valid");
+    serving.process.line("is invalid");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_SUCCEEDED", "the old lists stay in force");
 
     // The connection that the worker keeps is cut too: the next request does not go over it.

@@ -7,12 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, Recipient, Result};
+use outrider_model::{DeliveryId, EndpointId, Job, Receipt, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, metrics};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Done, Enqueued, LeasedJob, NewJob, Options, Queue, Receipt,
+    Done, Enqueued, LeasedJob, NewJob, Options, Queue,
     changes::Changes,
     shard::{random_epoch, shard_of},
 };
@@ -74,13 +74,7 @@ impl EmbeddedQueue {
         (jobs, more)
     }
 
-    fn leased(
-        &self,
-        shard: usize,
-        entry: u64,
-        job: Arc<outrider_proto::internal::Job>,
-        first: bool,
-    ) -> LeasedJob {
+    fn leased(&self, shard: usize, entry: u64, job: Arc<Job>, first: bool) -> LeasedJob {
         let shard = u32::try_from(shard).unwrap_or(u32::MAX);
         LeasedJob {
             job,

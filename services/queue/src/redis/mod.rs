@@ -17,12 +17,12 @@ use std::{
 use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use outrider_model::{DeliveryId, EndpointId, Error, Reason, Recipient, Result};
+use outrider_model::{DeliveryId, EndpointId, Error, Reason, Receipt, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
 use tokio::task::AbortHandle;
 
 use crate::{
-    Done, Enqueued, LeasedJob, NewJob, Options, Queue, Receipt, RedisTls,
+    Done, Enqueued, LeasedJob, NewJob, Options, Queue, RedisTls,
     changes::Changes,
     servers,
     shard::{random_epoch, shard_of},
@@ -31,6 +31,7 @@ use crate::{
 mod ask;
 mod entry;
 mod error;
+mod job;
 mod keys;
 mod pool;
 mod probe;

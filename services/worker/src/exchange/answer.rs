@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use outrider_proto::dispatch::Header;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_bounds::AnswerBounds;
@@ -14,7 +13,7 @@ use super::answer_bounds::AnswerBounds;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<Header>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// The body was longer than what is kept, or broke off.
     pub(crate) truncated: bool,
@@ -30,8 +29,8 @@ impl Answer {
     /// For how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5,
     /// max=100`).
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
-        let header = self.headers.iter().find(|header| header.name == "keep-alive")?;
-        header.value.split(',').find_map(|parameter| {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == "keep-alive")?;
+        value.split(',').find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
             let seconds = value
                 .trim()
@@ -59,7 +58,7 @@ pub(crate) enum End {
 /// kept of the head, when the HTTP library did not get it as it was.
 pub(crate) async fn read(
     response: Response<Incoming>,
-    fields: Option<Vec<Header>>,
+    fields: Option<Vec<(String, String)>>,
     bounds: AnswerBounds,
     deadline: Instant,
 ) -> Answer {
@@ -99,7 +98,7 @@ impl KeptBody {
 }
 
 /// The headers that fit the bounds.
-fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<Header> {
+fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<(String, String)> {
     let mut room = bounds.header_bytes;
     let mut kept = Vec::with_capacity(headers.len().min(bounds.headers));
     for (name, value) in headers {
@@ -109,7 +108,7 @@ fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<Header> {
         let value = String::from_utf8_lossy(value.as_bytes());
         if let Some(left) = room.checked_sub(name.as_str().len() + value.len()) {
             room = left;
-            kept.push(Header { name: name.as_str().to_owned(), value: value.into_owned() });
+            kept.push((name.as_str().to_owned(), value.into_owned()));
         }
     }
     kept
@@ -124,7 +123,7 @@ mod tests {
     #[test]
     fn the_time_that_a_connection_is_kept_is_read() {
         let keep_alive = |value: &str| {
-            let headers = vec![Header { name: "keep-alive".to_owned(), value: value.to_owned() }];
+            let headers = vec![("keep-alive".to_owned(), value.to_owned())];
             Answer { headers, ..Answer::of_status(200, End::Whole) }
                 .keep_alive()
                 .map(|time| time.as_secs())
@@ -150,7 +149,7 @@ mod tests {
         headers.insert("x-c", HeaderValue::from_static("c"));
         let kept = keep_headers(&headers, bounds);
         assert_eq!(kept.len(), 2);
-        assert_eq!((kept[0].name.as_str(), kept[0].value.as_str()), ("x-a", "\u{fffd}"));
+        assert_eq!(kept[0], ("x-a".to_owned(), "\u{fffd}".to_owned()));
         let mut headers = HeaderMap::new();
         headers.insert("x-long", HeaderValue::from_static("aaaaaaaaaaaaaaa"));
         assert!(keep_headers(&headers, bounds).is_empty());

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io};
 
-use outrider_proto::dispatch::AttemptOutcome;
+use outrider_model::AttemptOutcome;
 use outrider_rpc::DialError;
 
 use super::{phase::Phase, tls};

@@ -7,7 +7,8 @@ use std::{
 };
 
 use outrider_failpoints::{Point, pass};
-use outrider_queue::{Queue, Receipt};
+use outrider_model::Receipt;
+use outrider_queue::Queue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

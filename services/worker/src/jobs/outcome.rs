@@ -1,9 +1,6 @@
 //! What became of a job, and the report about it.
 
-use outrider_proto::internal::{
-    AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report,
-};
-use outrider_queue::Receipt;
+use outrider_model::{AttemptResult, HoldReason, Job, JobReport, JobResult, Receipt, ReportedJob};
 use outrider_telemetry::TraceContext;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -20,33 +17,31 @@ pub(crate) enum Outcome {
 }
 
 /// The report about a job.
-pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> AttemptReport {
+pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> JobReport {
     let (result, span) = match outcome {
-        Outcome::Attempted(result, span) => (attempt_report::Result::Attempted(result), span),
-        Outcome::Held(reason) => (attempt_report::Result::Held(reason.into()), None),
+        Outcome::Attempted(result, span) => (JobResult::Attempted(result), span),
+        Outcome::Held(reason) => (JobResult::Held(reason), None),
     };
-    AttemptReport {
-        delivery_id: job.delivery_id.clone(),
-        event_id: job.event_id.clone(),
-        endpoint_id: job.endpoint_id.clone(),
-        project_id: job.project_id.clone(),
-        attempt: job.attempt,
-        generation: job.generation,
-        receipt: Some(JobReceipt {
-            shard: receipt.shard,
-            entry: receipt.entry,
-            epoch: receipt.epoch,
-        }),
-        result: Some(result),
-        traceparent: span.map(|span| span.traceparent()).unwrap_or_default(),
+    JobReport {
+        job: ReportedJob {
+            delivery: job.delivery,
+            event: job.event.id,
+            endpoint: job.recipient.endpoint,
+            project: job.recipient.project,
+            attempt: job.attempt,
+            generation: job.generation,
+        },
+        receipt,
+        result,
+        trace_parent: span.map(|span| span.traceparent()),
     }
 }
 
-/// A report, and the place in hand that its job keeps until it is settled.
-pub(crate) struct Report {
+/// A report that is not settled, and the place in hand that its job keeps until then.
+pub(crate) struct UnsettledReport {
     /// None when the job was not taken in hand: it only frees a place in the queue.
     pub(crate) key: Option<Key>,
-    pub(crate) report: AttemptReport,
+    pub(crate) report: JobReport,
     pub(crate) place: OwnedSemaphorePermit,
     /// What a large answer takes of the room for answers.
     pub(crate) answer: Option<Grant<()>>,

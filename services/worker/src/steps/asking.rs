@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
+use outrider_model::HoldReason;
 use outrider_model::Result;
-use outrider_proto::internal::HoldReason;
 
 use crate::{
     backoff::Backoff,

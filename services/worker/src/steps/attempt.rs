@@ -1,10 +1,9 @@
 //! One attempt: the exchange, and what the report says of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use outrider_model::Heard;
-use outrider_proto::{dispatch::AttemptOutcome, internal::AttemptResult};
-use outrider_rpc::convert;
+use bytes::Bytes;
+use outrider_model::{AttemptOutcome, AttemptResult, Heard, Timestamp};
 use outrider_store::EndpointEntry;
 use outrider_telemetry::{
     Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing,
@@ -42,8 +41,7 @@ pub(super) async fn attempt(
     job: &HeldJob,
     entry: &Arc<EndpointEntry>,
 ) -> Option<Sent> {
-    let start_time = shared.lookup.now();
-    let began = Instant::now();
+    let (started_at, began) = (shared.lookup.now(), Instant::now());
     let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
     let of_event = jobs::trace(&job.job);
     let hop = span(job, of_event.as_ref());
@@ -66,13 +64,11 @@ pub(super) async fn attempt(
         Err(Failure::Attempt(outcome, message)) => (unanswered(outcome, message), None),
     };
     result.resent = exchanged.resent;
-    result.start_time = Some(convert::timestamp(start_time));
-    let duration = began.elapsed();
-    result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    measure::attempted(&job.job, start_time, &result, duration);
+    (result.started_at, result.duration) = (started_at, began.elapsed());
+    measure::attempted(&job.job, &result);
     conclude(&hop, &result);
     let news =
-        heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: start_time });
+        heard.map(|heard| News { heard, most: entry.endpoint.max_in_flight, at: started_at });
     Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
 }
 
@@ -89,7 +85,7 @@ async fn exchange(
         Err(why) => return unsent(why),
     };
     let Some(payload) = &job.payload else {
-        tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery,
+        tracing::error!(event_id = %job.job.event.id, delivery_id = %job.job.delivery,
             "a job was to be sent without its payload");
         return unsent(
             "the payload was not read: a fault of ours; Outrider's log tells more".to_owned(),
@@ -97,7 +93,7 @@ async fn exchange(
     };
     let request = || {
         let now = shared.lookup.now();
-        exchange::build(&destination, &job.job, &job.ids, &payload.bytes, now, told)
+        exchange::build(&destination, &job.job, &payload.bytes, now, told)
     };
     shared.client.exchange(&destination, deadline, request).await
 }
@@ -128,26 +124,41 @@ fn is_success(status: u16) -> bool {
 /// event was accepted.
 fn span(job: &HeldJob, parent: Option<&TraceContext>) -> Hop {
     let hop = Hop::child(Kind::Client, "attempt", parent);
-    hop.set_with("outrider.event.id", || job.ids.event.to_string());
-    hop.set_with("outrider.delivery.id", || job.ids.delivery.to_string());
-    hop.set_with("outrider.endpoint.id", || job.ids.endpoint.to_string());
+    hop.set_with("outrider.event.id", || job.job.event.id.to_string());
+    hop.set_with("outrider.delivery.id", || job.job.delivery.to_string());
+    hop.set_with("outrider.endpoint.id", || job.job.recipient.endpoint.to_string());
     hop.set("outrider.attempt", i64::from(job.job.attempt));
     hop
 }
 
 fn conclude(hop: &Hop, result: &AttemptResult) {
-    hop.set("outrider.outcome", measure::outcome_name(result.outcome));
-    if result.status_code != 0 {
-        hop.set("http.response.status_code", i64::from(result.status_code));
+    hop.set("outrider.outcome", result.outcome.name());
+    if let Some(status) = result.status_code {
+        hop.set("http.response.status_code", i64::from(status));
     }
-    if result.outcome() != AttemptOutcome::Succeeded {
-        hop.fail(&result.error_message);
+    if result.outcome != AttemptOutcome::Succeeded {
+        hop.fail(result.error_message.as_deref().unwrap_or_default());
     }
 }
 
 /// What is reported of an attempt without an answer.
 fn unanswered(outcome: AttemptOutcome, error_message: String) -> AttemptResult {
-    AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }
+    AttemptResult { error_message: Some(error_message), ..of_outcome(outcome) }
+}
+
+/// A result with nothing but its outcome.
+fn of_outcome(outcome: AttemptOutcome) -> AttemptResult {
+    AttemptResult {
+        outcome,
+        status_code: None,
+        started_at: Timestamp::MIN,
+        duration: Duration::ZERO,
+        response_headers: Vec::new(),
+        response_body: Bytes::new(),
+        response_truncated: false,
+        error_message: None,
+        resent: false,
+    }
 }
 
 /// The status line alone decides.
@@ -158,11 +169,10 @@ fn answered(answer: Answer) -> AttemptResult {
         AttemptOutcome::Rejected
     };
     AttemptResult {
-        outcome: outcome.into(),
-        status_code: answer.status.into(),
+        status_code: Some(answer.status),
         response_headers: answer.headers,
         response_body: answer.body.into(),
         response_truncated: answer.truncated,
-        ..AttemptResult::default()
+        ..of_outcome(outcome)
     }
 }

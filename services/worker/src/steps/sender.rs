@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use outrider_failpoints::{Point, pass};
+use outrider_model::HoldReason;
 use outrider_model::endpoint::EndpointState;
-use outrider_proto::internal::HoldReason;
 use tokio::time::Instant;
 
 use super::{
@@ -61,7 +61,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
     let mut backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(1));
     loop {
         let asked = persist(shared, "endpoints cannot be looked up", || {
-            shared.lookup.endpoint(job.ids.endpoint)
+            shared.lookup.endpoint(job.job.recipient.endpoint)
         });
         let held = match asked.await {
             None => HoldReason::Released,
@@ -81,7 +81,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
                         continue;
                     }
                     if shared.complaints.due() {
-                        tracing::warn!(delivery = %job.ids.delivery,
+                        tracing::warn!(delivery = %job.job.delivery,
                             "the egress is unavailable; jobs are given back");
                     }
                     HoldReason::Released

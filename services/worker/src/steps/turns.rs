@@ -3,8 +3,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use outrider_model::HoldReason;
 use outrider_model::endpoint::EndpointState;
-use outrider_proto::internal::HoldReason;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{asking::persist, sender};
@@ -164,7 +164,7 @@ fn fetch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePerm
 }
 
 async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePermit) {
-    let events: Vec<_> = batch.iter().map(|(started, _)| started.job.ids.event).collect();
+    let events: Vec<_> = batch.iter().map(|(started, _)| started.job.job.event.id).collect();
     let read = persist(shared, "payloads cannot be read", || shared.lookup.payloads(&events));
     let read = shared.shutdown.run_until_cancelled(read).await.flatten();
     drop(reader);
@@ -181,7 +181,7 @@ async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedS
                 sender::spawn(shared, Started { job, slot });
             }
             None => {
-                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery,
+                tracing::error!(event = %job.job.event.id, delivery = %job.job.delivery,
                     "a payload is gone; nothing is sent");
                 shared.report(job, Outcome::Held(HoldReason::Stale));
             }

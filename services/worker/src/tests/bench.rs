@@ -1,7 +1,7 @@
 //! A worker between fakes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,13 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    DeliveryId, Endpoint, EndpointId, EventId, OrganizationId, ProjectId, SigningSecret, Target,
-    Timestamp, endpoint::EndpointState,
+    AttemptResult, DeliveryId, Endpoint, EndpointId, EventId, HoldReason, Job, JobEvent,
+    JobPayload, JobReport, JobResult, OrganizationId, ProjectId, Receipt, Recipient, SigningSecret,
+    Target, Timestamp, endpoint::EndpointState,
 };
-use outrider_proto::internal::{
-    AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body,
-};
-use outrider_queue::{LeasedJob, Receipt};
+use outrider_queue::LeasedJob;
 use outrider_store::EndpointEntry;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -111,7 +109,7 @@ impl Bench {
     }
 
     /// The reports, when there are so many; panics when there are more, or not in time.
-    pub(crate) async fn reports(&self, count: usize) -> Vec<AttemptReport> {
+    pub(crate) async fn reports(&self, count: usize) -> Vec<JobReport> {
         until("the reports", || self.settlement.settled.lock().unwrap().len() >= count).await;
         let reports = self.settlement.settled.lock().unwrap().clone();
         assert_eq!(reports.len(), count);
@@ -124,7 +122,7 @@ impl Bench {
     }
 
     /// Shuts down and waits for the end.
-    pub(crate) async fn stop(self) -> Vec<AttemptReport> {
+    pub(crate) async fn stop(self) -> Vec<JobReport> {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.run).await.expect("the worker ends").unwrap();
         self.settlement.settled.lock().unwrap().clone()
@@ -170,28 +168,33 @@ pub(crate) fn job(endpoint: EndpointId) -> Job {
 pub(crate) fn job_of(endpoint: EndpointId, organization: u64, project: u64) -> Job {
     let event = EventId::new(NOW, number());
     Job {
-        version: 1,
-        delivery_id: bytes(DeliveryId::derive(NOW, event, endpoint, 0).as_bytes()),
-        event_id: bytes(event.as_bytes()),
-        endpoint_id: bytes(endpoint.as_bytes()),
-        project_id: bytes(ProjectId::new(NOW, project).as_bytes()),
-        organization_id: bytes(OrganizationId::new(NOW, organization).as_bytes()),
-        ordering_key: String::new(),
+        delivery: DeliveryId::derive(NOW, event, endpoint, 0),
+        recipient: Recipient {
+            organization: OrganizationId::new(NOW, organization),
+            project: ProjectId::new(NOW, project),
+            endpoint,
+        },
         attempt: 1,
         generation: 1,
         epoch: 1,
-        queued_at: NOW.0,
-        event_type: "user.created".to_owned(),
-        content_type: "application/json".to_owned(),
-        headers: HashMap::new(),
-        body: Some(Body::Payload(Bytes::from_static(b"{}"))),
-        due_at: NOW.0,
-        ..Job::default()
+        queued_at: NOW,
+        due_at: Some(NOW),
+        event: Arc::new(JobEvent {
+            id: event,
+            event_type: "user.created".to_owned(),
+            content_type: "application/json".to_owned(),
+            headers: BTreeMap::new(),
+            ordering_key: None,
+            payload: JobPayload::Inline(Bytes::from_static(b"{}")),
+            trace: None,
+        }),
     }
 }
 
-fn bytes(id: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(id)
+/// The job with another payload.
+pub(crate) fn with_payload(mut job: Job, payload: JobPayload) -> Job {
+    Arc::make_mut(&mut job.event).payload = payload;
+    job
 }
 
 /// As a queue hands it out for the first time.
@@ -200,17 +203,35 @@ pub(crate) fn leased(job: Job) -> LeasedJob {
     LeasedJob { job: Arc::new(job), receipt, first: true }
 }
 
-pub(crate) fn attempted(report: &AttemptReport) -> AttemptResult {
-    match report.result.clone().unwrap() {
-        attempt_report::Result::Attempted(result) => result,
-        attempt_report::Result::Held(reason) => panic!("held: {reason:?}"),
+pub(crate) fn attempted(report: &JobReport) -> AttemptResult {
+    match report.result.clone() {
+        JobResult::Attempted(result) => result,
+        JobResult::Held(reason) => panic!("held: {reason:?}"),
     }
 }
 
-pub(crate) fn held(report: &AttemptReport) -> HoldReason {
-    match report.result.clone().unwrap() {
-        attempt_report::Result::Held(reason) => HoldReason::try_from(reason).unwrap(),
-        attempt_report::Result::Attempted(result) => panic!("attempted: {result:?}"),
+pub(crate) fn held(report: &JobReport) -> HoldReason {
+    match &report.result {
+        JobResult::Held(reason) => *reason,
+        JobResult::Attempted(result) => panic!("attempted: {result:?}"),
+    }
+}
+
+/// A result as the API shows it.
+pub(crate) trait Shown {
+    /// The status, or 0.
+    fn status(&self) -> u16;
+    /// The error, or an empty text.
+    fn error(&self) -> &str;
+}
+
+impl Shown for AttemptResult {
+    fn status(&self) -> u16 {
+        self.status_code.unwrap_or(0)
+    }
+
+    fn error(&self) -> &str {
+        self.error_message.as_deref().unwrap_or_default()
     }
 }
 

@@ -3,14 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use outrider_model::{EndpointId, EventId};
-use outrider_proto::{
-    dispatch::AttemptOutcome,
-    internal::{AttemptReport, HoldReason, Job, attempt_report, job::Body},
-};
+use outrider_model::{AttemptOutcome, EndpointId, HoldReason, JobPayload, JobReport, JobResult};
 
 use super::{
-    bench::{Bench, attempted, held, job_of, leased, quick, until},
+    bench::{Bench, attempted, held, job_of, leased, quick, until, with_payload},
     receiver::{Receiver, Reply},
 };
 use crate::{Given, Options};
@@ -44,7 +40,7 @@ async fn all_succeed(bench: &Bench, count: usize) {
             .reports(count)
             .await
             .iter()
-            .all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded)
+            .all(|report| attempted(report).outcome == AttemptOutcome::Succeeded)
     );
 }
 
@@ -137,24 +133,17 @@ async fn a_turn_comes_when_a_request_ends() {
         .endpoint_with(&url(&hanging), |endpoint| endpoint.timeout = Duration::from_millis(50));
     push(&bench, 10, bad, 1, 1);
     let reports = bench.reports(10).await;
-    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
+    assert!(reports.iter().all(|report| attempted(report).outcome == AttemptOutcome::TimedOut));
     assert_eq!(hanging.count(), 10);
 }
 
 /// Jobs of this endpoint with payloads of 80 KiB that are to be fetched.
 fn push_large(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64) {
     for _ in 0..count {
-        let job = Job {
-            body: Some(Body::PayloadReference(80 << 10)),
-            ..job_of(endpoint, organization, organization)
-        };
+        let job = job_of(endpoint, organization, organization);
+        let job = with_payload(job, JobPayload::Reference { size: 80 << 10 });
         let payload = Bytes::from(vec![b'p'; 80 << 10]);
-        bench
-            .lookup
-            .payloads
-            .lock()
-            .unwrap()
-            .insert(EventId::from_bytes(&job.event_id).unwrap(), payload);
+        bench.lookup.payloads.lock().unwrap().insert(job.event.id, payload);
         bench.queue.push(leased(job));
     }
 }
@@ -173,8 +162,7 @@ async fn large_payloads_leave_room_for_those_of_others() {
     all_succeed(&bench, 50).await;
     assert_eq!(receiver.count(), 50);
     assert!(hanging.count() * 80 <= 512, "one organisation has more than half of the bytes");
-    let released =
-        |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    let released = |report: &&JobReport| matches!(report.result, JobResult::Held(_));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 100);
 }
 
@@ -190,7 +178,6 @@ async fn an_endpoint_gets_few_large_payloads_until_it_answers() {
     push_large(&bench, 50, good, 1);
     all_succeed(&bench, 50).await;
     assert_eq!((receiver.count(), hanging.count()), (50, 2));
-    let released =
-        |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    let released = |report: &&JobReport| matches!(report.result, JobResult::Held(_));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 8);
 }

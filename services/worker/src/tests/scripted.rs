@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_proto::{dispatch::AttemptOutcome, internal::AttemptResult};
+use outrider_model::{AttemptOutcome, AttemptResult};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    bench::{Bench, quick},
+    bench::{Bench, Shown, quick},
     tls::Authority,
 };
 use crate::Options;
@@ -172,7 +172,7 @@ pub(super) async fn attempt(bench: &Bench, url: &str) -> AttemptResult {
 }
 
 pub(super) fn is_soon(result: &AttemptResult) -> bool {
-    u128::from(result.duration_micros) < TIMEOUT.as_micros() * 9 / 10
+    result.duration.as_micros() < TIMEOUT.as_micros() * 9 / 10
 }
 
 pub(super) fn send(text: impl Into<String>) -> Act {
@@ -182,24 +182,16 @@ pub(super) fn send(text: impl Into<String>) -> Act {
 /// A bad response with this text, long before the timeout.
 pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
     let result = deliver(acts).await;
-    assert_eq!(
-        (result.outcome(), result.status_code),
-        (AttemptOutcome::BadResponse, 0),
-        "{result:?}"
-    );
-    assert_eq!(result.error_message, message);
-    assert!(is_soon(&result), "{message} after {} µs", result.duration_micros);
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::BadResponse, 0), "{result:?}");
+    assert_eq!(result.error(), message);
+    assert!(is_soon(&result), "{message} after {} µs", result.duration.as_micros());
 }
 
 /// Whatever comes after the head of a 2xx answer: the delivery succeeded, once.
 pub(super) async fn succeeds(acts: Vec<Act>) -> AttemptResult {
     let result = deliver(acts).await;
-    assert_eq!(
-        (result.outcome(), result.status_code),
-        (AttemptOutcome::Succeeded, 200),
-        "{result:?}"
-    );
-    assert!(result.response_truncated && result.error_message.is_empty(), "{result:?}");
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200), "{result:?}");
+    assert!(result.response_truncated && result.error().is_empty(), "{result:?}");
     result
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrider_proto::dispatch::AttemptOutcome;
+use outrider_model::AttemptOutcome;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio_rustls::{
     TlsAcceptor,
@@ -16,7 +16,7 @@ use tokio_rustls::{
 };
 
 use super::{
-    bench::{Bench, quick},
+    bench::{Bench, Shown, quick},
     receiver::{Receiver, Reply},
 };
 
@@ -72,7 +72,7 @@ async fn a_certificate_of_a_trusted_authority_for_the_host_is_accepted() {
     let bench = Bench::trusting(vec![root]);
     let endpoint = bench.endpoint(&format!("https://hooks.example:{}/", receiver.port));
     bench.push(endpoint);
-    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(bench.attempt().await.outcome, AttemptOutcome::Succeeded);
     bench.push(endpoint);
     bench.reports(2).await;
     assert_eq!(receiver.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
@@ -113,10 +113,10 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
         let result = bench.attempt().await;
         if port == plain.port {
             // It waits for an HTTP request that never ends.
-            assert_eq!(result.outcome(), AttemptOutcome::TimedOut);
+            assert_eq!(result.outcome, AttemptOutcome::TimedOut);
         } else {
-            assert_eq!(result.outcome(), AttemptOutcome::TlsFailed, "{host}");
-            let told = result.error_message;
+            assert_eq!(result.outcome, AttemptOutcome::TlsFailed, "{host}");
+            let told = result.error();
             assert!(told.starts_with(&format!("the TLS handshake failed: {message}")), "{told}");
         }
     }
@@ -157,8 +157,8 @@ async fn a_certificate_in_the_trust_file_is_trusted_itself() {
             bench.push(bench.endpoint(&format!("https://{host}:{}/", receiver.port)));
             let result = bench.attempt().await;
             match expected {
-                "" => assert_eq!(result.outcome(), AttemptOutcome::Succeeded, "{result:?}"),
-                _ => assert!(result.error_message.contains(expected), "{result:?}"),
+                "" => assert_eq!(result.outcome, AttemptOutcome::Succeeded, "{result:?}"),
+                _ => assert!(result.error().contains(expected), "{result:?}"),
             }
         }
     }
@@ -188,14 +188,14 @@ async fn an_endpoint_that_wants_a_client_certificate_is_told_apart() {
         bench.push(bench.endpoint(&format!("https://hooks.example:{}/", receiver.port)));
         let result = bench.attempt().await;
         assert_eq!(
-            (result.outcome(), receiver.count()),
+            (result.outcome, receiver.count()),
             (AttemptOutcome::TlsFailed, 0),
             "{result:?}"
         );
         assert!(
-            result.error_message.contains("asks for a client certificate"),
+            result.error().contains("asks for a client certificate"),
             "{version:?}: {}",
-            result.error_message
+            result.error()
         );
     }
 }
@@ -220,7 +220,7 @@ async fn a_port_that_speaks_no_tls_is_told() {
         let bench = Bench::start(quick());
         bench.push(bench.endpoint(&format!("https://hooks.example:{port}/")));
         let result = bench.attempt().await;
-        assert_eq!(result.outcome(), AttemptOutcome::TlsFailed, "{result:?}");
-        assert!(result.error_message.contains(text), "{}", result.error_message);
+        assert_eq!(result.outcome, AttemptOutcome::TlsFailed, "{result:?}");
+        assert!(result.error().contains(text), "{}", result.error());
     }
 }

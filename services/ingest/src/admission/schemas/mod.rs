@@ -9,12 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use outrider_model::{
-    Error, FieldViolation, Project, Reason, Result, SchemaValidation, limits, text::joined,
+    AdmittedEvent, Error, FieldViolation, Project, Reason, Result, SchemaValidation, limits,
+    text::joined,
 };
-use outrider_proto::{
-    ingest::{PublishWarning, WarningReason},
-    internal::AcceptEvent,
-};
+use outrider_proto::ingest::{PublishWarning, WarningReason};
 use outrider_schema::{Validation, Violation};
 use outrider_shares::{Resource, TurnResources, Turns};
 use outrider_store::{Catalogue, CatalogueEntry, Directory};
@@ -83,7 +81,7 @@ impl SchemaValidator {
         &self,
         project: &Project,
         catalog: &Catalogue,
-        event: &AcceptEvent,
+        event: &AdmittedEvent,
         requester: &Requester,
     ) -> Result<Findings> {
         let mut findings = Findings::default();

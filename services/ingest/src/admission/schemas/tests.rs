@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrider_model::{ApiKeyId, Principal, Timestamp, principal::Actor};
+use outrider_model::{AdmittedEvent, ApiKeyId, Origin, Principal, Timestamp, principal::Actor};
 use outrider_shares::Holder;
 use outrider_store::{
     DirectoryOptions, MasterKeys, NewEventType, NewProject, ProjectChange, Store, StoreOptions,
@@ -96,11 +96,19 @@ async fn checked_as(
     requester: Requester,
 ) -> Result<Option<Reason>> {
     let payload = format!("\"{}\"", "x".repeat(bytes)).into();
-    let event = AcceptEvent {
+    let event = AdmittedEvent {
+        organization: tenant.project.organization,
+        project: tenant.project.id,
         event_type: event_type.to_owned(),
         content_type: "application/json".to_owned(),
         payload,
-        ..AcceptEvent::default()
+        idempotency: None,
+        headers: [].into(),
+        metadata: [].into(),
+        ordering_key: None,
+        deliver_at: None,
+        origin: Origin::Api { actor: String::new() },
+        trace: None,
     };
     let findings = validator.check(&tenant.project, &tenant.catalog, &event, &requester).await?;
     Ok(findings.refusal.map(|error| error.reason))

@@ -9,8 +9,8 @@ use hyper::{
     client::conn::{TrySendError, http1::Builder},
 };
 use hyper_util::rt::TokioIo;
+use outrider_model::AttemptOutcome;
 use outrider_model::Result;
-use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::Dialer;
 use outrider_telemetry::catalogue::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
 use tokio::{

@@ -165,7 +165,7 @@ mod tests {
             "HTTP/1.1 200 \r\ncontent-length: 4\r\nconnection: close\r\n\r\nbody"
         );
         let fields = watch.take_fields().unwrap();
-        assert_eq!((fields.len(), fields[0].name.as_str(), watch.take_fields()), (2, "a", None));
+        assert_eq!((fields.len(), fields[0].0.as_str(), watch.take_fields()), (2, "a", None));
     }
 
     #[tokio::test]

@@ -4,8 +4,6 @@
 //! library gets a head with the status and the framing alone. Wherever there is doubt, the
 //! connection is not used again: the answer to one event must never be taken for that to another.
 
-use outrider_proto::dispatch::Header;
-
 use super::syntax::{is_blank, is_name, is_text, length, status, without_end};
 use crate::exchange::answer_bounds::AnswerBounds;
 
@@ -13,7 +11,7 @@ use crate::exchange::answer_bounds::AnswerBounds;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rewritten {
     pub(crate) head: Vec<u8>,
-    pub(crate) fields: Vec<Header>,
+    pub(crate) fields: Vec<(String, String)>,
     /// Where the body ends is not known, or the head was not read whole: nothing after it is read.
     pub(crate) ends: bool,
 }
@@ -39,7 +37,7 @@ struct Reading {
     room: usize,
     /// The field under way, whose next line may be a fold of it.
     field: Option<(String, Vec<u8>)>,
-    fields: Vec<Header>,
+    fields: Vec<(String, String)>,
     length: Option<u64>,
     /// The codings of all Transfer-Encoding, in order.
     codings: Option<Vec<u8>>,
@@ -143,7 +141,7 @@ impl Reading {
         let value = String::from_utf8_lossy(value).into_owned();
         if let Some(room) = self.room.checked_sub(name.len() + value.len()) {
             self.room = room;
-            self.fields.push(Header { name, value });
+            self.fields.push((name, value));
         }
     }
 
@@ -244,7 +242,7 @@ mod tests {
     }
 
     fn kept(rewritten: &Rewritten) -> Vec<(&str, &str)> {
-        rewritten.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect()
+        rewritten.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
     #[test]

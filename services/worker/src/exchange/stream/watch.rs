@@ -9,7 +9,6 @@ use std::{
     task::Poll,
 };
 
-use outrider_proto::dispatch::Header;
 use tokio::time::Instant;
 
 use crate::{fault::Fault, measure};
@@ -33,7 +32,7 @@ struct Shared {
     /// The status of the exchange's answer; 0 until its line has come.
     status: AtomicU16,
     /// What is kept of a head that the HTTP library did not get as it was.
-    fields: Mutex<Option<Vec<Header>>>,
+    fields: Mutex<Option<Vec<(String, String)>>>,
     /// When the connection ended.
     ended: OnceLock<Instant>,
 }
@@ -83,12 +82,12 @@ impl Watch {
     }
 
     /// The head of the answer was rewritten; this is kept of it.
-    pub(crate) fn has_fields(&self, fields: Vec<Header>) {
+    pub(crate) fn has_fields(&self, fields: Vec<(String, String)>) {
         *self.0.fields.lock().unwrap_or_else(PoisonError::into_inner) = Some(fields);
     }
 
     /// What is kept of a head that was rewritten.
-    pub(crate) fn take_fields(&self) -> Option<Vec<Header>> {
+    pub(crate) fn take_fields(&self) -> Option<Vec<(String, String)>> {
         self.0.fields.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

@@ -12,7 +12,7 @@ mod tests;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
 use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
 use sqlx::PgConnection;
 
@@ -22,7 +22,7 @@ use crate::{
     history::commit_log,
     ledger::{
         Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-        NewEvent, PendingSummary, QueuedRef, Settled, UsedKey,
+        NewEvent, PendingSummary, QueuedRef, Settled,
     },
 };
 use dropped_days::{is_old, without_dropped};

@@ -12,7 +12,7 @@ mod writer;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
 use sqlx::SqlitePool;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     history::commit_log,
     ledger::{
         Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-        LedgerOptions, NewEvent, PendingSummary, QueuedRef, Settled, UsedKey,
+        LedgerOptions, NewEvent, PendingSummary, QueuedRef, Settled,
     },
 };
 use errors::failed;

@@ -1,7 +1,5 @@
 use proptest::prelude::*;
 
-use outrider_proto::dispatch::Header;
-
 use super::{super::regular::FIELDS, *};
 use crate::{exchange::answer_bounds::AnswerBounds, options::Options};
 
@@ -16,7 +14,7 @@ fn reader() -> Reader {
 #[derive(Debug, PartialEq)]
 struct Came {
     result: Result<Vec<u8>, Fault>,
-    fields: Option<Vec<Header>>,
+    fields: Option<Vec<(String, String)>>,
     ends: bool,
     status: Option<u16>,
 }
