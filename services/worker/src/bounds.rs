@@ -3,11 +3,12 @@
 /// The bounds on what one exchange may take from the wire, whatever the endpoint sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WireBounds {
-    /// Interim answers (1xx) before the answer.
+    /// Maximum number of interim responses (1xx) before the response.
     pub(crate) interim_answers: usize,
-    /// Bytes read from the connection, with TLS records, heads, chunk sizes and trailers.
+    /// Maximum number of bytes read from the connection, including TLS records, heads, chunk sizes
+    /// and trailers.
     pub(crate) bytes: usize,
-    /// Reads from the connection: an endpoint that sends single bytes wakes the worker for each of
-    /// them.
+    /// Maximum number of reads from the connection. An endpoint that sends single bytes wakes the
+    /// worker for each of them.
     pub(crate) reads: usize,
 }

@@ -1,5 +1,5 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
-//! the crate's interface.
+//! Parsers of bytes from untrusted endpoints, for `outrider-fuzz`. Not part of the crate's
+//! interface.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
 /// Where the requests to an endpoint go.
 #[derive(Debug)]
 pub struct Sent {
-    /// What the dialer is given.
+    /// The host for the dialer.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -34,11 +34,12 @@ pub struct Sent {
     pub host_header: String,
     /// The target of the request.
     pub uri: String,
-    /// By TLS.
+    /// Whether TLS is used.
     pub tls: bool,
 }
 
-/// Where the requests to an endpoint with this URL go; none when it cannot be sent to.
+/// Returns the destination of requests to an endpoint with this URL, or `None` if it cannot be sent
+/// to.
 #[must_use]
 pub fn destination(url: &str) -> Option<Sent> {
     let made = Destination::prepare(Arc::new(entry(url)), &HeaderValue::from_static("t")).ok()?;
@@ -75,20 +76,20 @@ fn entry(url: &str) -> EndpointEntry {
     }
 }
 
-/// What is kept of an answer.
+/// The recorded part of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The headers that are kept.
+    /// The recorded headers.
     pub headers: Vec<(String, String)>,
-    /// The part of the body that is kept.
+    /// The recorded part of the body.
     pub body: Vec<u8>,
-    /// There was more.
+    /// Whether the body was longer.
     pub truncated: bool,
 }
 
-/// Makes exchanges over streams that are given.
+/// Makes exchanges over given streams.
 pub struct Exchanges(Client);
 
 struct Nobody;
@@ -101,7 +102,7 @@ impl Dialer for Nobody {
 }
 
 impl Exchanges {
-    /// With these bounds.
+    /// Uses these bounds.
     ///
     /// # Panics
     /// When they are none.
@@ -111,8 +112,8 @@ impl Exchanges {
         Self(client.expect("it needs no roots of its own"))
     }
 
-    /// Sends a small request on this stream, and reads the answer within `timeout`; else what the
-    /// owner of the endpoint is told.
+    /// Sends a small request on this stream, and reads the response within `timeout`. An error is
+    /// the text for the owner of the endpoint.
     pub async fn exchange<S>(&self, stream: S, timeout: Duration) -> Result<Answer, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,4 +1,4 @@
-//! What the parts of a worker share.
+//! The data that the parts of a worker share.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -21,10 +21,10 @@ use crate::{
     scheduler::{Grant, Scheduler},
 };
 
-/// Answers below this many bytes are bounded by the number of jobs in hand alone.
+/// Responses below this size are bounded only by the number of jobs in hand.
 const SMALL_ANSWER: usize = 1024;
 
-/// What the parts of a worker share.
+/// The data that the parts of a worker share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) given: Given,
@@ -37,21 +37,21 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// The right to send, and the jobs that wait for it.
     pub(crate) slots: Arc<Scheduler<HeldJob>>,
-    /// KiB of payloads that did not come with their jobs, and the jobs that wait for theirs.
+    /// KiB of payloads that did not travel with their jobs, and the jobs that wait for theirs.
     pub(crate) payloads: Arc<Scheduler<Started>>,
-    /// KiB of large answers in reports that are not settled.
+    /// KiB of large responses in reports that are not settled.
     pub(crate) answers: Arc<Scheduler<()>>,
     /// The right to read payloads from the database.
     pub(crate) payload_reads: Arc<Semaphore>,
-    /// Not bounded by itself: each report holds a place.
+    /// Not bounded by itself, because each report holds a place.
     pub(crate) reports: mpsc::UnboundedSender<UnsettledReport>,
     /// Every task that has a job in hand.
     pub(crate) tasks: TaskTracker,
-    /// Of jobs that cannot go on.
+    /// Limits log lines about jobs that cannot continue.
     pub(crate) complaints: Complaints,
-    /// Nothing new begins.
+    /// Cancelled at shutdown: nothing new begins.
     pub(crate) shutdown: CancellationToken,
-    /// What is still under way is dropped.
+    /// Cancelled at the end: requests in flight are dropped.
     pub(crate) cut: CancellationToken,
 }
 
@@ -97,10 +97,10 @@ impl Shared {
         })
     }
 
-    /// Reports what became of a job in hand.
+    /// Reports the outcome of a job in hand.
     pub(crate) fn report(&self, job: HeldJob, mut outcome: Outcome) {
         let key = job.key();
-        // Every job in hand has a receipt until it is forgotten, which the reporter does.
+        // Every job in hand has a receipt until the reporter forgets it.
         let Some(receipt) = self.leases.receipt(key) else { return };
         if let Outcome::Held(reason) = &outcome {
             measure::held(*reason);
@@ -122,8 +122,8 @@ impl Shared {
         });
     }
 
-    /// Takes room for a large answer until its report is settled. While dispatch does not settle,
-    /// reports gather; one that finds no room goes without its body and headers.
+    /// Takes room for a large response until its report is settled. While dispatch does not settle,
+    /// reports accumulate. A report that finds no room is sent without body and headers.
     fn keep_answer(&self, who: Recipient, outcome: &mut Outcome) -> Option<Grant<()>> {
         let Outcome::Attempted(result, _) = outcome else { return None };
         let headers = result.response_headers.iter().map(|(name, value)| name.len() + value.len());
@@ -141,13 +141,13 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, report: UnsettledReport) {
-        // The reporter lives as long as anybody can report; after it, the lease decides.
+        // The reporter lives as long as anything can report. After it, the lease decides.
         let _ = self.reports.send(report);
     }
 
-    /// Does some work on jobs in hand. The work is boxed, since a future is copied into each one
-    /// around it. Should it panic, they are left to their leases: renewed for ever they would never
-    /// be sent.
+    /// Does work on jobs in hand. The work is boxed, because a future is copied into each one
+    /// around it. If it panics, the jobs are left to their leases. If their leases were still
+    /// renewed, they would never be sent.
     pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: Pin<Box<impl Future<Output = ()>>>) {
         if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
             tracing::error!(

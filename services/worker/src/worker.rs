@@ -48,7 +48,7 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared, reporter } = self;
         let ended = CancellationToken::new();
-        // Should this be dropped before it returns, all that it started ends too.
+        // If this is dropped before it returns, everything that it started ends too.
         let _ends = (ended.clone().drop_guard(), shared.cut.clone().drop_guard());
         spawn_housekeeping(&shared, &ended);
         let reporting = tokio::spawn(
@@ -67,7 +67,7 @@ impl Worker {
         tracing::info!(jobs = shared.leases.len(), "worker draining");
         turns::close(&shared);
         shared.tasks.close();
-        // The last tenth is for the reports of what ended just in time.
+        // The last tenth is for the reports of requests that ended just in time.
         if tokio::time::timeout_at(deadline - drain / 10, shared.tasks.wait()).await.is_err() {
             shared.cut.cancel();
             shared.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! A job in hand: from the moment it is read until its report is settled.
+//! Jobs in hand. A job is in hand from the moment it is read until its report is settled.
 
 use std::sync::Arc;
 
@@ -9,21 +9,20 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::scheduler::Grant;
 
-/// What is done at most once at a time: an attempt of a delivery.
+/// An attempt of a delivery, which is made at most once at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) delivery: DeliveryId,
     pub(crate) attempt: u32,
 }
 
-/// The bytes of a payload, and the share of all payloads that they take when they are not part of
-/// the job.
+/// A payload, and the share of payload bytes that it takes if it did not travel with its job.
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     pub(crate) _share: Option<Grant<Started>>,
 }
 
-/// A job that has its slot: the right to send.
+/// A job with its slot, which is the right to send it.
 pub(crate) struct Started {
     pub(crate) job: HeldJob,
     pub(crate) slot: Grant<HeldJob>,
@@ -33,9 +32,9 @@ pub(crate) struct Started {
 pub(crate) struct HeldJob {
     pub(crate) job: Arc<Job>,
     pub(crate) read_at: Instant,
-    /// None until it is known: the job names it by reference.
+    /// `None` until the payload is read, if the job only refers to it.
     pub(crate) payload: Option<Payload>,
-    /// Its place in the bounded number of jobs in hand.
+    /// The place of the job in the bounded number of jobs in hand.
     pub(crate) place: OwnedSemaphorePermit,
 }
 
@@ -44,17 +43,17 @@ impl HeldJob {
         Key { delivery: self.job.delivery, attempt: self.job.attempt }
     }
 
-    /// Who the worker's resources are shared between.
+    /// Returns the recipient, between whom the worker's resources are shared.
     pub(crate) fn recipient(&self) -> Recipient {
         self.job.recipient
     }
 
-    /// As `Lookup::current` asks for it.
+    /// Returns the arguments for `Lookup::current`.
     pub(crate) fn question(&self) -> (DeliveryId, u32, u32) {
         (self.job.delivery, self.job.attempt, self.job.generation)
     }
 
-    /// The size of a payload that is still to be fetched.
+    /// Returns the size of the payload if it must still be read.
     pub(crate) fn missing_payload(&self) -> Option<usize> {
         match self.job.event.payload {
             JobPayload::Reference { size } if self.payload.is_none() => {
@@ -65,7 +64,7 @@ impl HeldJob {
     }
 }
 
-/// The payload, when the job carries it.
+/// Returns the payload if the job carries it.
 pub(crate) fn inline_payload(job: &Job) -> Option<Payload> {
     match &job.event.payload {
         JobPayload::Inline(bytes) => Some(Payload { bytes: bytes.clone(), _share: None }),
@@ -73,7 +72,7 @@ pub(crate) fn inline_payload(job: &Job) -> Option<Payload> {
     }
 }
 
-/// Where its event stands in a trace.
+/// Returns the position of the event in its trace.
 pub(crate) fn trace(job: &Job) -> Option<TraceContext> {
     let trace = job.event.trace.as_ref()?;
     TraceContext::parse(&trace.parent, &trace.state)

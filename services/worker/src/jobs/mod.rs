@@ -1,4 +1,4 @@
-//! The jobs that a worker has in hand: from the moment they are read until their reports are
+//! The jobs that a worker has in hand, from the moment they are read until their reports are
 //! settled.
 
 mod held;

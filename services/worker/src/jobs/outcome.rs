@@ -1,4 +1,4 @@
-//! What became of a job, and the report about it.
+//! The outcome of a job, and the report about it.
 
 use outrider_model::{AttemptResult, HoldReason, Job, JobReport, JobResult, Receipt, ReportedJob};
 use outrider_telemetry::TraceContext;
@@ -7,16 +7,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::held::Key;
 use crate::scheduler::Grant;
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
-    /// A request was made, or tried, in this span, if there was one.
+    /// A request was made, or tried. Contains the span, if one was recorded.
     Attempted(AttemptResult, Option<TraceContext>),
     /// Nothing was sent.
     Held(HoldReason),
 }
 
-/// The report about a job.
+/// Builds the report about a job.
 pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> JobReport {
     let (result, span) = match outcome {
         Outcome::Attempted(result, span) => (JobResult::Attempted(result), span),
@@ -37,12 +37,12 @@ pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> JobReport
     }
 }
 
-/// A report that is not settled, and the place in hand that its job keeps until then.
+/// A report that is not settled, with the place that its job keeps until then.
 pub(crate) struct UnsettledReport {
-    /// None when the job was not taken in hand: it only frees a place in the queue.
+    /// `None` if the job was not taken in hand. The report then only frees its place in the queue.
     pub(crate) key: Option<Key>,
     pub(crate) report: JobReport,
     pub(crate) place: OwnedSemaphorePermit,
-    /// What a large answer takes of the room for answers.
+    /// The share of the room for responses that a large response takes.
     pub(crate) answer: Option<Grant<()>>,
 }

@@ -1,4 +1,4 @@
-//! One attempt: the exchange, and what the report says of it.
+//! Makes an attempt: the exchange, and its result for the report.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::{
     shared::Shared,
 };
 
-/// What came of a job.
+/// The result of sending a job.
 pub(super) struct Sent {
     pub(super) outcome: Outcome,
-    /// What it told of its endpoint.
+    /// What it showed about its endpoint.
     pub(super) news: Option<News>,
 }
 
-/// Where an attempt goes, or why there is none.
+/// Returns the destination of an attempt, or the reason why there is none.
 fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, String> {
     if !entry.is_readable {
         return Err("the endpoint's secrets cannot be decrypted: whoever runs Outrider finds the \
@@ -35,7 +35,7 @@ fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destin
     shared.destinations.get(entry).map_err(|error| error.to_string())
 }
 
-/// One attempt; none when the egress could not be reached and nothing was tried.
+/// Makes an attempt. Returns `None` if the egress could not be reached and nothing was tried.
 pub(super) async fn attempt(
     shared: &Shared,
     job: &HeldJob,
@@ -72,7 +72,7 @@ pub(super) async fn attempt(
     Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
 }
 
-/// The exchange with the endpoint, if its destination and the payload are there.
+/// Makes the exchange with the endpoint, if there are a destination and a payload.
 async fn exchange(
     shared: &Shared,
     job: &HeldJob,
@@ -98,7 +98,7 @@ async fn exchange(
     shared.client.exchange(&destination, deadline, request).await
 }
 
-/// An exchange that could not begin.
+/// Returns an exchange that could not begin.
 fn unsent(message: String) -> Exchanged {
     Exchanged {
         result: Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, message)),
@@ -106,8 +106,8 @@ fn unsent(message: String) -> Exchanged {
     }
 }
 
-/// What an answer tells of the endpoint's window. One that drips until the time is up holds its
-/// slot like none at all.
+/// Returns what a response shows about the endpoint, for its window. A response that drips until
+/// the timeout holds its slot like a missing one.
 fn heard(answer: &Answer) -> Option<Heard> {
     match answer.end {
         End::TimedOut => Some(Heard::Nothing),
@@ -120,8 +120,8 @@ fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-/// The span of an attempt; each attempt of a delivery has its own, under the span in which the
-/// event was accepted.
+/// Begins the span of an attempt. Each attempt has its own, under the span in which the event was
+/// accepted.
 fn span(job: &HeldJob, parent: Option<&TraceContext>) -> Hop {
     let hop = Hop::child(Kind::Client, "attempt", parent);
     hop.set_with("outrider.event.id", || job.job.event.id.to_string());
@@ -141,12 +141,12 @@ fn conclude(hop: &Hop, result: &AttemptResult) {
     }
 }
 
-/// What is reported of an attempt without an answer.
+/// Returns the result of an attempt without a response.
 fn unanswered(outcome: AttemptOutcome, error_message: String) -> AttemptResult {
     AttemptResult { error_message: Some(error_message), ..of_outcome(outcome) }
 }
 
-/// A result with nothing but its outcome.
+/// Returns a result with nothing but its outcome.
 fn of_outcome(outcome: AttemptOutcome) -> AttemptResult {
     AttemptResult {
         outcome,
@@ -161,7 +161,7 @@ fn of_outcome(outcome: AttemptOutcome) -> AttemptResult {
     }
 }
 
-/// The status line alone decides.
+/// Returns the result of an attempt with a response. The status line alone decides.
 fn answered(answer: Answer) -> AttemptResult {
     let outcome = if is_success(answer.status) {
         AttemptOutcome::Succeeded

@@ -1,5 +1,4 @@
-//! From what the queue hands out to what is to be sent: a job that is in hand already, of the past
-//! or unusable stops here.
+//! Takes jobs from the queue in hand. Jobs that are in hand already or out of date stop here.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Takes jobs in hand and lets them go on. Does not wait for anything.
+/// Takes jobs in hand and passes them on. Does not wait for anything.
 pub(crate) fn accept(
     shared: &Arc<Shared>,
     jobs: Vec<LeasedJob>,
@@ -31,7 +30,7 @@ pub(crate) fn accept(
             );
             break;
         };
-        // It may be of the past.
+        // The job may be out of date.
         let doubts = !leased.first || leased.job.queued_at < oldest;
         let Some(job) = take_in_hand(shared, leased, place, read_at) else { continue };
         measure::read(now, job.job.queued_at);
@@ -49,7 +48,7 @@ pub(crate) fn accept(
     }
 }
 
-/// The job, unless it is unusable or its attempt is in hand.
+/// Takes a job in hand, unless it is out of date or its attempt is in hand.
 fn take_in_hand(
     shared: &Shared,
     leased: LeasedJob,
@@ -73,7 +72,7 @@ fn take_in_hand(
             None
         }
         Taken::OtherGeneration => {
-            // What is in hand settles the delivery's attempt; this would send it twice.
+            // The job in hand settles the attempt. This one would send it twice.
             free(shared, &job, receipt, place);
             None
         }
