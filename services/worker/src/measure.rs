@@ -1,5 +1,5 @@
-//! What a worker shows of itself. Counters of outcomes are found by number: nothing here looks a
-//! text up for a job.
+//! Metrics of a worker. Counters of outcomes are found by number, so that no job costs a lookup by
+//! text.
 
 use std::sync::LazyLock;
 
@@ -24,7 +24,7 @@ static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &Hold
 static BY_BOUND: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&EXCEEDED, &BOUNDS));
 static BY_USE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&CONNECTIONS, &USES));
 
-/// Shows the metrics of workers, those of which nothing happened yet too.
+/// Shows the metrics of workers, including those that are still 0.
 pub(crate) fn expose() {
     metrics::expose(&SECTION);
     for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE, &BY_BOUND] {
@@ -32,17 +32,17 @@ pub(crate) fn expose() {
     }
 }
 
-/// An answer found no room until its report is settled.
+/// Counts a response that found no room until its report is settled.
 pub(crate) fn answer_dropped() {
     ANSWERS_DROPPED.inc();
 }
 
-/// A job was read that had been queued then.
+/// Records how long a job was queued.
 pub(crate) fn read(now: Timestamp, queued_at: Timestamp) {
     QUEUE_SECONDS.observe(now.since(queued_at).as_secs_f64());
 }
 
-/// An attempt ended.
+/// Records an attempt.
 pub(crate) fn attempted(job: &Job, result: &AttemptResult) {
     BY_OUTCOME.add(result.outcome as usize, 1);
     ATTEMPT_SECONDS.observe(result.duration.as_secs_f64());
@@ -51,12 +51,12 @@ pub(crate) fn attempted(job: &Job, result: &AttemptResult) {
     }
 }
 
-/// A job was not sent.
+/// Counts a job that was not sent.
 pub(crate) fn held(reason: HoldReason) {
     BY_REASON.add(reason as usize, 1);
 }
 
-/// An exchange was given up. Whoever speaks another protocol exceeds no bound.
+/// Counts an exchange that was given up. Another protocol than HTTP exceeds no bound.
 pub(crate) fn exceeded(fault: Fault) {
     if fault == Fault::NotHttp {
         return;
@@ -71,13 +71,12 @@ pub(crate) enum Used {
     Again,
 }
 
-/// A request was sent on a connection.
+/// Counts a request on a connection.
 pub(crate) fn connection(used: Used) {
     BY_USE.add(used as usize, 1);
 }
 
-/// A request is sent once more, since a connection that had been used before ended without an
-/// answer.
+/// Counts a request that is sent once more, because a reused connection ended without a response.
 pub(crate) fn resent() {
     RESENT.inc();
 }

@@ -1,4 +1,4 @@
-//! The worker put together, and its life.
+//! The worker and its lifecycle.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::{
     steps::{Reader, Reporter, turns},
 };
 
-/// Reads jobs, signs, sends and reports.
+/// Reads jobs, signs and sends them, and reports the results.
 pub struct Worker {
     shared: Arc<Shared>,
     reporter: Reporter,
 }
 
 impl Worker {
-    /// A worker on these parts. Errors: a setting is out of its bounds; the error names it.
+    /// Creates a worker from its parts. Errors: a setting is out of its bounds; the error names it.
     pub fn new(
         options: Options,
         given: Given,
@@ -42,9 +42,9 @@ impl Worker {
         Ok(Self { shared, reporter })
     }
 
-    /// Works until `shutdown`, then drains: nothing more is read, what was read but not begun is
-    /// given back, requests under way may end within `Options::drain`, and what they reported is
-    /// settled within it. What is not is left to its lease.
+    /// Works until `shutdown`, and then drains: reads no more, gives back jobs that have not begun,
+    /// and lets requests in flight end and be settled within `Options::drain`. The remaining jobs
+    /// are left to their leases.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared, reporter } = self;
         let ended = CancellationToken::new();

@@ -1,4 +1,4 @@
-//! The answer, as much of it as is kept.
+//! Reads responses, and keeps the recorded part.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer_bounds::AnswerBounds;
 
-/// What is kept of an answer.
+/// The recorded part of a response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// The body was longer than what is kept, or broke off.
+    /// Whether the body was longer than the recorded part, or broke off.
     pub(crate) truncated: bool,
     pub(crate) end: End,
 }
 
 impl Answer {
-    /// One of which nothing but the status came.
+    /// Returns a response of which only the status arrived.
     pub(crate) fn of_status(status: u16, end: End) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), truncated: true, end }
     }
 
-    /// For how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5,
+    /// Returns how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5,
     /// max=100`).
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
         let (_, value) = self.headers.iter().find(|(name, _)| name == "keep-alive")?;
@@ -45,17 +45,17 @@ impl Answer {
 /// How reading the body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It was read whole: the connection can be used again.
+    /// The body was read completely. The connection can be used again.
     Whole,
-    /// It was longer than what is read, or broke.
+    /// The body was longer than the limit, or broke off.
     Dropped,
     /// The deadline passed.
     TimedOut,
 }
 
-/// Reads an answer whose head is there until its body ends, a bound is reached or the deadline
-/// passes. The status decides how the attempt ended, so nothing here can fail. `fields` is what is
-/// kept of the head, when the HTTP library did not get it as it was.
+/// Reads a response after its head, until the body ends, a bound is reached or the deadline passes.
+/// The status decides the outcome of the attempt, so nothing here can fail. `fields` contains the
+/// recorded fields of a head that was rewritten for the HTTP library.
 pub(crate) async fn read(
     response: Response<Incoming>,
     fields: Option<Vec<(String, String)>>,
@@ -84,7 +84,7 @@ impl KeptBody {
     async fn read(&mut self, mut body: Incoming) -> End {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return End::Dropped };
-            // Trailers are not kept.
+            // Trailers are not recorded.
             let Some(data) = frame.data_ref() else { continue };
             let room = self.bounds.kept_bytes - self.body.len();
             self.body.extend_from_slice(&data[..data.len().min(room)]);
@@ -97,7 +97,7 @@ impl KeptBody {
     }
 }
 
-/// The headers that fit the bounds.
+/// Returns the headers that fit the bounds.
 fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<(String, String)> {
     let mut room = bounds.header_bytes;
     let mut kept = Vec::with_capacity(headers.len().min(bounds.headers));
