@@ -1,10 +1,10 @@
-//! Where a command reads what it sends: a file, or standard input.
+//! The source of the data that a command sends: a file, or standard input.
 
 use std::{io::Read, path::Path};
 
 use super::Failure;
 
-/// A file, or standard input for `-`.
+/// Opens a file, or standard input for `-`.
 pub fn source(path: &Path) -> Result<Box<dyn Read + Send>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(std::io::stdin()));

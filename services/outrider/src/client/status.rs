@@ -1,9 +1,9 @@
-//! Where a delivery stands, as the command line names it.
+//! The status of a delivery on the command line.
 
 use clap::ValueEnum;
 use outrider_proto::dispatch::DeliveryStatus;
 
-/// Where a delivery stands.
+/// The status of a delivery.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Status {
     Pending,
@@ -13,7 +13,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As requests carry it.
+    /// Returns the value for requests.
     pub fn wire(self) -> DeliveryStatus {
         match self {
             Self::Pending => DeliveryStatus::Pending,
