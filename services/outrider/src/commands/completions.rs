@@ -1,4 +1,4 @@
-//! `outrider completions`: what a shell needs to complete our command lines.
+//! `outrider completions`: prints the completion script for a shell.
 
 use anyhow::Result;
 use clap::{Args, Command};
@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use crate::stdout;
 
-/// For which shell.
+/// The shell.
 #[derive(Debug, Args)]
 pub struct Completions {
     pub shell: Shell,

@@ -1,4 +1,4 @@
-//! `outrider config`: what is in force and why.
+//! `outrider config`: shows the configuration in force, and where its values come from.
 
 use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
@@ -9,7 +9,7 @@ use crate::{
     roles, stdout,
 };
 
-/// Which configuration to show or check.
+/// The configuration to show or check.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Configured {
@@ -24,20 +24,20 @@ pub struct Configured {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Prints nothing but the first error; fails if there is one.
+    /// Prints nothing but the first error, and fails if there is one.
     Check {
         #[command(flatten)]
         configuration: Configuration,
     },
-    /// Prints what a key, or each key of a section, means.
+    /// Prints the meaning of a key, or of each key of a section.
     Explain {
-        /// Such as `gateway.listen` or `gateway`.
+        /// A key or a section, such as `gateway.listen` or `gateway`.
         key: String,
     },
 }
 
-/// Prints what is in force with the origin of each value, or checks it. Fails when it is invalid,
-/// after printing what can be printed.
+/// Prints the configuration in force with the origin of each value, or checks it. Fails if it is
+/// invalid, after printing as much as possible.
 pub fn run(options: Configured) -> Result<()> {
     match options.action {
         Some(Action::Check { configuration }) => return check(&explain(configuration)?),

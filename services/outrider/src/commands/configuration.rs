@@ -1,4 +1,4 @@
-//! The flags that say where the configuration comes from.
+//! The flags for the sources of the configuration.
 
 use std::path::PathBuf;
 
@@ -7,24 +7,24 @@ use clap::Args;
 
 use crate::config::{Config, Sources};
 
-/// Where configuration comes from: defaults < file < OUTRIDER_… variables < flags.
+/// The sources of the configuration: defaults < file < OUTRIDER_… variables < flags.
 #[derive(Debug, Args)]
 pub struct Configuration {
     /// A TOML file.
     #[arg(long, env = "OUTRIDER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// One key, such as `gateway.listen=127.0.0.1:8000`; may be repeated.
+    /// A key, such as `gateway.listen=127.0.0.1:8000`; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
 
 impl Configuration {
-    /// The layers that these flags name, with the environment.
+    /// Returns the sources of these flags, with the environment.
     pub fn sources(self) -> Sources {
         Sources::with_environment(self.config, self.set)
     }
 
-    /// The configuration in force, validated.
+    /// Loads and validates the configuration.
     pub fn load(self) -> Result<Config> {
         Ok(self.sources().load()?)
     }

@@ -16,20 +16,20 @@ pub struct Migrate {
 
 #[derive(Debug, Subcommand)]
 pub enum Direction {
-    /// Applies what is missing, and encrypts with the first master key what is in the clear or
-    /// under a former key.
+    /// Applies missing migrations, and encrypts values that are in plain text or under a former key
+    /// with the first master key.
     Up {
         #[command(flatten)]
         configuration: Configuration,
-        /// Encrypts nothing: for an upgrade, while processes of the version before still run.
+        /// Encrypts nothing. For an upgrade, while processes of the previous version still run.
         #[arg(long)]
         seal_later: bool,
     },
-    /// Takes back the last migrations. Drops their tables with all that is in them.
+    /// Reverts the last migrations. Drops their tables with all content.
     Down {
         #[command(flatten)]
         configuration: Configuration,
-        /// How many.
+        /// The number of migrations.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         steps: u32,
     },
@@ -40,10 +40,10 @@ pub enum Direction {
     },
 }
 
-/// How often dropping is tried, each time for half a second, while somebody uses what is to go.
+/// How often dropping is tried, for half a second each, while the partition is in use.
 const TRIES: u32 = 5;
 
-/// Migrates, or tells where the schema stands.
+/// Migrates, or shows the state of the schema.
 pub async fn run(direction: Direction) -> Result<()> {
     match direction {
         Direction::Up { configuration, seal_later } => {
@@ -72,7 +72,7 @@ async fn up(configuration: Configuration, seal_later: bool) -> Result<()> {
     Ok(())
 }
 
-/// Encrypts what is in the clear or under a former key.
+/// Encrypts values that are in plain text or under a former key.
 async fn seal(store: &Store) -> Result<()> {
     let sealed = store.seal().await?;
     for (rows, what) in [
@@ -94,7 +94,7 @@ async fn seal(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Makes the partitions of the days to come, and drops those that the servers wrote down.
+/// Creates the partitions of the coming days, and drops those that the servers recorded for it.
 async fn partitions(store: &Store) -> Result<()> {
     if !store.may_drop().await? {
         bail!("partitions are made and dropped by the owner of the tables: run this as the owner");

@@ -1,4 +1,4 @@
-//! What the command line does on this machine, a file per command.
+//! Commands that work on this machine. Each has a file.
 
 pub mod bootstrap;
 pub mod completions;

@@ -15,19 +15,19 @@ use crate::{
 pub struct Serve {
     #[command(flatten)]
     pub configuration: Configuration,
-    /// The roles of this process; may be repeated. `all` stands alone.
+    /// The roles of this process; can be repeated. `all` cannot be combined.
     #[arg(long = "role", value_enum, default_values_t = [Role::All])]
     pub roles: Vec<Role>,
 }
 
-/// Runs roles until SIGTERM or SIGINT, then ends in order.
+/// Runs roles until SIGTERM or SIGINT, and then shuts down in order.
 pub async fn run(options: Serve) -> Result<(), Failure> {
     let roles = Roles::named(&options.roles).map_err(|why| Failure::Usage(why.into()))?;
     Ok(serve(options, roles).await?)
 }
 
 async fn serve(options: Serve, roles: Roles) -> Result<()> {
-    // First of all, so that at no moment it ends the process.
+    // First of all, so that the signal never ends the process.
     let prompted = shutdown::reload_requests()?;
     let Serve { configuration, roles: named } = options;
     let sources = configuration.sources();

@@ -1,4 +1,4 @@
-//! What the audit found, as a table and as JSON.
+//! The report of the audit, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use outrider_model::ProjectId;
 use outrider_store::{Audited, AuditedKeys, Discrepancy, Finding, ProjectAudit};
 use serde_json::{Value, json};
 
-/// Everything found so far: a few hundred bytes for each project, and the findings to be listed.
+/// Everything found so far: a few hundred bytes per project, and the findings to list.
 pub struct LedgerReport {
     projects: BTreeMap<ProjectId, ProjectAudit>,
     findings: Vec<Finding>,
@@ -16,7 +16,7 @@ pub struct LedgerReport {
 }
 
 impl LedgerReport {
-    /// Of which so many findings are listed.
+    /// Creates a report that lists this many findings.
     pub fn new(listed: usize) -> Self {
         Self { projects: BTreeMap::new(), findings: Vec::new(), listed, keys: 0 }
     }
@@ -56,7 +56,7 @@ impl LedgerReport {
         total
     }
 
-    /// In one line what does not add up; none when all does.
+    /// Returns a line about what does not add up, or `None` if everything does.
     pub fn verdict(&self) -> Option<String> {
         let kinds = self.total().discrepancies;
         let kinds: Vec<String> =
