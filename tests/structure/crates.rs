@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use crate::workspace::{packages, sources, workspace};
+use crate::{
+    text::without_tests,
+    workspace::{packages, sources, workspace},
+};
 
 const ROLES: [&str; 6] = [
     "outrider-gateway",
@@ -96,6 +99,32 @@ fn the_paths_named_by_the_architecture_exist() {
         checked += 1;
     }
     assert!(checked > 20, "only {checked} paths were found");
+}
+
+/// The traits between roles speak the model: messages between processes are known only where they
+/// are sent and received.
+#[test]
+fn messages_between_roles_are_known_at_the_edges_only() {
+    let edges = ["services/rpc/src/channels/", "services/queue/src/redis/"];
+    let mut checked = 0;
+    for package in packages().values() {
+        for path in sources(&package.root.join("src")) {
+            let name = path.strip_prefix(workspace()).unwrap().to_str().unwrap().to_owned();
+            if edges.iter().any(|edge| name.starts_with(edge)) {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = without_tests(&text);
+            let names_them = code.contains("outrider_proto::internal")
+                || code
+                    .split("use outrider_proto::{")
+                    .skip(1)
+                    .any(|rest| rest.split(';').next().unwrap_or_default().contains("internal"));
+            assert!(!names_them, "{name} uses messages between roles");
+            checked += 1;
+        }
+    }
+    assert!(checked > 300, "only {checked} files were found");
 }
 
 #[test]
@@ -197,6 +226,7 @@ fn the_model_is_pure() {
         "subtle",
         "url",
         "idna",
+        "bytes",
         "memchr",
         "proptest",
         "criterion",

@@ -15,33 +15,19 @@ use outrider_proto::admin::{
     subscription_service_server::SubscriptionServiceServer,
 };
 use outrider_queue::Queue;
-use outrider_rpc::PolicyInForce;
 use outrider_store::Store;
 use tonic::service::Routes;
 
 mod convert;
 mod fields;
 mod mask;
+mod options;
 mod services;
 mod spec;
 
 use services::Services;
 
-/// Settings of the role.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The hosts and ports that endpoints may have. Default: the public internet, without the ports
-    /// of other services. The egress role needs the same policy, because it checks the addresses.
-    pub policy: PolicyInForce,
-    /// Maximum size of a request, in bytes. Default: 6 MiB.
-    pub max_request_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { policy: PolicyInForce::default(), max_request_bytes: 6 * 1024 * 1024 }
-    }
-}
+pub use options::{Given, Options};
 
 /// The admin role.
 pub struct Admin {
@@ -52,10 +38,10 @@ pub struct Admin {
 impl Admin {
     /// Uses a store, and the queue to announce changes.
     #[must_use]
-    pub fn new(options: Options, store: Store, queue: Arc<dyn Queue>) -> Self {
+    pub fn new(given: Given, store: Store, queue: Arc<dyn Queue>) -> Self {
         Self {
-            services: Arc::new(Services::new(options.policy, store, queue)),
-            max_request_bytes: options.max_request_bytes,
+            services: Arc::new(Services::new(given.policy, store, queue)),
+            max_request_bytes: given.max_request_bytes,
         }
     }
 

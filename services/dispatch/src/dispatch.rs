@@ -13,7 +13,7 @@ use crate::{
     chores::{Auditor, Meter, QueueWatch, Sweeper},
     feeding::Feeder,
     handoff::Handoff,
-    options::Options,
+    options::{Given, Options},
     service,
     settling::{Finisher, Settler},
     shared::Shared,
@@ -39,6 +39,7 @@ impl Dispatch {
     #[must_use]
     pub fn new(
         options: Options,
+        given: Given,
         store: Store,
         directory: Directory,
         queue: Arc<dyn Queue>,
@@ -46,8 +47,8 @@ impl Dispatch {
         let ledger = store.ledger();
         let tails = Tails::new(&options, store.clone());
         let windows = Arc::new(QueueWindows::new(&options));
-        let shared =
-            Shared { options: Arc::new(options), store, ledger, directory, queue, tails, windows };
+        let options = Arc::new(options);
+        let shared = Shared { options, given, store, ledger, directory, queue, tails, windows };
         let handoff = Handoff::start(shared.clone());
         let finisher = Finisher::start(shared.clone(), handoff.clone());
         Self {
@@ -86,7 +87,7 @@ impl Dispatch {
     #[must_use]
     pub fn internal_routes(&self, shutdown: CancellationToken) -> Routes {
         let settlement = SettlementServer::new(self.settlement(), shutdown);
-        service::internal_routes(self.intake(), settlement, &self.shared.options)
+        service::internal_routes(self.intake(), settlement, &self.shared.given)
     }
 
     /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what

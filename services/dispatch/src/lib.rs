@@ -27,4 +27,4 @@ mod windows;
 mod tests;
 
 pub use dispatch::Dispatch;
-pub use options::Options;
+pub use options::{Given, Options};

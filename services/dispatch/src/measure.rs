@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use outrider_model::{AttemptOutcome, DeliveryStatus, Verdict};
 use outrider_queue::Enqueued;
-use outrider_store::{Gone, Settled};
+use outrider_store::{DeletedRows, Settled};
 use outrider_telemetry::{
     catalogue::dispatch::{
         ATTEMPTS, ENDED, HELD_DAYS, JOBS, OLDEST_DAY, PARTITIONS_DROPPED, PAYLOADS_ERASED,
@@ -88,8 +88,8 @@ pub fn of_former_queue(count: u64) {
 }
 
 /// What a sweep let go.
-pub fn gone(gone: &[Gone]) {
-    for Gone { table, partitions, rows } in gone {
+pub fn gone(gone: &[DeletedRows]) {
+    for DeletedRows { table, partitions, rows } in gone {
         PARTITIONS_DROPPED.with_label_values(&[*table]).inc_by(*partitions);
         ROWS_DELETED.with_label_values(&[*table]).inc_by(*rows);
     }
@@ -126,7 +126,7 @@ pub fn expose() {
 
 fn expose_sweeps() {
     for table in TABLES {
-        gone(&[Gone { table, partitions: 0, rows: 0 }]);
+        gone(&[DeletedRows { table, partitions: 0, rows: 0 }]);
     }
     for cause in ["retention", "request"] {
         erased(cause, 0);

@@ -1,147 +1,126 @@
-//! How dispatch behaves: every bound and period of it.
+//! The settings of dispatch, and what its process gives it.
 
 use std::time::Duration;
 
 use outrider_model::RetryPolicy;
+use outrider_settings::{
+    KIB, MIB, Positive, days, hours, listen_address, millis, minutes, or_zero, seconds, section,
+};
 
-/// How dispatch behaves.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// When failed attempts are repeated. Default: the example schedule of Standard Webhooks with
-    /// more attempts in the first three minutes.
-    pub retry_policy: RetryPolicy,
-    /// Commits of events under way at once; a further one starts only when a quarter of
-    /// `accept_batch` waits. If there are several, one is kept for organisations of which no commit
-    /// is under way. Default 4.
-    pub accept_lanes: usize,
-    /// Events in one commit; one counts once more for every 32 of its deliveries, and for every 16
-    /// KiB of its payload. Default 256.
-    pub accept_batch: usize,
-    /// Publish calls that wait for a commit or are in one, divided into shares; more are refused.
-    /// Default 32,768.
-    pub accept_queue: usize,
-    /// Bytes that wait for a commit, payloads and 1 KiB for each event and delivery, divided into
-    /// shares; more are refused. Default 256 MiB.
-    pub accept_queue_bytes: usize,
-    /// Commits of attempts under way at once; a further one starts only when a quarter of
-    /// `settle_batch` waits. Default 2.
-    pub settle_lanes: usize,
-    /// Reports in one commit. Default 512.
-    pub settle_batch: usize,
-    /// Batches of reports that wait for a commit. Default 256.
-    pub settle_queue: usize,
-    /// Bytes of jobs that wait to be put on the queue after their commit (payloads, headers and 1
-    /// KiB for each), divided into fair shares; those that find no room go by the feeder. Default
-    /// 128 MiB.
-    pub handoff_queue_bytes: usize,
-    /// Finished jobs that wait to be removed from the queue; those beyond wait for their lease.
-    /// Default 65,536.
-    pub finish_queue: usize,
-    /// Payloads up to so many bytes travel in the job; larger ones are read by the worker. Default
-    /// 32 KiB.
-    pub inline_bytes: usize,
-    /// An endpoint that does not answer in time gets half as many jobs in the queue with each
-    /// timeout, down to this. At least 1. Default 8.
-    pub least_window: u32,
-    /// How long that is remembered of an endpoint of which nothing is heard; up to twice as long.
-    /// Default 10 min.
-    pub window_memory: Duration,
-    /// Endpoints of which it is remembered. Default 20,000.
-    pub windows_kept: usize,
-    /// How often the feeder looks for due deliveries when nothing wakes it; less often when looking
-    /// takes more than a tenth of the time. Default 500 ms.
-    pub feed_period: Duration,
-    /// Deliveries that the feeder puts on the queue at once, up to 128 of one endpoint. Default
-    /// 1,000.
-    pub feed_batch: u32,
-    /// After so long unsettled in the queue a delivery is asked after; a job that has waited for
-    /// half of it is not queued. Default 15 s.
-    pub check_after: Duration,
-    /// How often the queue's identity is checked. Default 1 s.
-    pub epoch_period: Duration,
-    /// How often what is pending is measured, for the metrics. Default 10 s.
-    pub measure_period: Duration,
-    /// How often the ledger is audited: a step over what is new, and one over all history. Default
-    /// 10 s.
-    pub audit_period: Duration,
-    /// How old an event is when it is audited first; longer than a commit takes from an event's
-    /// arrival on. Default 60 s.
-    pub audit_grace: Duration,
-    /// Rows of one table in one step of the audit. Default 2,000.
-    pub audit_batch: u32,
-    /// All history is audited anew after so long, at the earliest. Default 24 h.
-    pub audit_repeat: Duration,
-    /// How long idempotency keys are kept. Default 24 h.
-    pub idempotency_lifetime: Duration,
-    /// One request of a client, in bytes. Default 6 MiB.
-    pub max_request_bytes: usize,
-    /// One message of events from ingest in another process, in bytes. Default 16 MiB.
-    pub max_intake_bytes: usize,
-    /// One message of reports from a worker in another process, in bytes. Default 4 MiB.
-    pub max_reports_bytes: usize,
-    /// Tails open at once, divided into shares; more are refused. Default 1,000.
-    pub max_tails: usize,
-    /// Bytes that tails have read and not sent, divided into shares; a tail that finds no room
-    /// reads no further. Default 64 MiB.
-    pub tail_buffer_bytes: usize,
-    /// Queries of tails at once, divided into shares; further ones wait for their turn. Default 8.
-    pub tail_readers: usize,
-    /// After so long without a message a tail sends a heartbeat. Default 15 s.
-    pub tail_heartbeat: Duration,
-    /// How often tails look for commits of other processes. Default 200 ms.
-    pub tail_poll: Duration,
-    /// How far back a tail may be resumed, at least. Default 7 days.
-    pub tail_retention: Duration,
-    /// How long events, deliveries and attempts are kept, at least: a day goes when all of it is
-    /// older. Zero: for ever. Default 30 days.
-    pub retention: Duration,
-    /// How long the feed of changes of configuration is kept, at least. Zero: for ever. Default 90
-    /// days.
-    pub change_retention: Duration,
-    /// How often what is older than it is kept is looked for. Default 10 min.
-    pub sweep_period: Duration,
+section! {
+    /// The role that commits, feeds and settles.
+    pub struct Options in "dispatch" {
+        /// Address and port for ingest, workers and the gateway, when they are in other processes.
+        pub listen: String = "127.0.0.1:8082".into(), listen_address();
+        /// Waits between the attempts of a delivery. When they are used up, the delivery has
+        /// failed. Each is varied by up to a fifth. The default is the example schedule of Standard
+        /// Webhooks with more attempts in the first three minutes.
+        pub retry_schedule: Vec<Duration> = RetryPolicy::default().waits().to_vec();
+        /// How long idempotency keys are kept.
+        pub idempotency_lifetime: Duration = hours(24), minutes(1)..;
+        /// Maximum number of commits of events in flight. A further one starts only when a quarter
+        /// of `accept_batch` waits. If there are several, one is reserved for organizations that
+        /// have no commit in flight.
+        pub accept_lanes: usize = 4, 1..;
+        /// Maximum number of events in one commit. An event counts once more for every 32 of its
+        /// deliveries, and for every 16 KiB of its payload.
+        pub accept_batch: usize = 256, 1..;
+        /// Maximum number of publish requests that wait for a commit or are in one, divided into
+        /// shares. Further ones are refused.
+        pub accept_queue: usize = 32_768, 1..;
+        /// Maximum number of bytes that wait for a commit, divided into shares: payloads, 1 KiB for
+        /// each event, and for each delivery 1 KiB and the headers. Further requests are refused. A
+        /// single request counts as an eighth of this limit at most.
+        pub accept_queue_bytes: usize = 256 * MIB;
+        /// Maximum number of bytes of jobs that wait to be put on the queue after their commit:
+        /// payloads, headers and 1 KiB for each job. Divided into fair shares. Jobs that find no
+        /// room are not refused: they wait in the database, where the feeder finds them.
+        pub handoff_queue_bytes: usize = 128 * MIB;
+        /// Maximum number of finished jobs that wait to be removed from the queue. Further ones
+        /// wait for their lease to run out.
+        pub finish_queue: usize = 65_536, 1..;
+        /// Maximum number of commits of attempts in flight. A further one starts only when a
+        /// quarter of `settle_batch` waits.
+        pub settle_lanes: usize = 2, 1..;
+        /// Maximum number of attempts in one commit.
+        pub settle_batch: usize = 512, 1..;
+        /// Maximum number of batches of reports that wait for a commit.
+        pub settle_queue: usize = 256, 1..;
+        /// Largest payload that travels through the queue, in bytes. Workers read larger ones from
+        /// the database when they send them.
+        pub inline_bytes: usize = 32 * KIB;
+        /// Smallest window of an endpoint that does not answer in time: with each timeout it gets
+        /// half as many jobs in the queue, down to this.
+        pub least_window: u32 = 8, 1..;
+        /// How long the window of an endpoint is remembered after its last report; up to twice as
+        /// long.
+        pub window_memory: Duration = minutes(10), Positive;
+        /// Maximum number of endpoints whose windows are remembered.
+        pub windows_kept: usize = 20_000, 1..;
+        /// How often due deliveries are looked for when nothing else triggers it; less often when
+        /// looking takes more than a tenth of the time.
+        pub feed_period: Duration = millis(500), millis(10)..;
+        /// Maximum number of deliveries put on the queue at once, up to 128 of one endpoint.
+        pub feed_batch: u32 = 1_000, 1..;
+        /// How long a delivery may be unsettled before the queue is asked for its job. A job that
+        /// has waited for the queue for half of this time goes back to the database.
+        pub check_after: Duration = seconds(15), seconds(1)..;
+        /// How often the queue's identity is checked.
+        pub epoch_period: Duration = seconds(1), millis(100)..;
+        /// Maximum number of open tails, divided into shares. Further ones are refused.
+        pub max_tails: usize = 1_000;
+        /// Maximum number of bytes that tails have read from the database and not sent to their
+        /// clients, divided into shares. A tail that finds no room reads no further until there is
+        /// some.
+        pub tail_buffer_bytes: usize = 64 * MIB, MIB..;
+        /// Maximum number of queries of tails at once, divided into shares. Further ones wait for
+        /// their turn.
+        pub tail_readers: usize = 8, 1..;
+        /// How long a tail goes without a message before it sends a heartbeat.
+        pub tail_heartbeat: Duration = seconds(15), seconds(1)..=seconds(60);
+        /// How often tails look for what other processes committed. They see commits of their own
+        /// process at once.
+        pub tail_poll: Duration = millis(200), millis(10)..;
+        /// How far back a tail can be resumed. An older cursor fails with CURSOR_EXPIRED.
+        pub tail_retention: Duration = days(7), hours(24)..;
+        /// Minimum time that events, deliveries and attempts are kept. A day (UTC) is removed when
+        /// all of it is older and nothing pending refers to it.
+        pub retention: Duration = days(30), or_zero(hours(24).., "to keep everything");
+        /// Minimum time that the feed of configuration changes is kept.
+        pub change_retention: Duration = days(90), or_zero(hours(24).., "to keep everything");
+        /// How often data past its retention is looked for, including payloads that a project keeps
+        /// for a shorter time.
+        pub sweep_period: Duration = minutes(10), millis(100)..;
+        /// How often pending deliveries and the queue are measured, for the metrics.
+        pub measure_period: Duration = seconds(10), millis(100)..;
+        /// How often the ledger is audited: one step over new events, and one over all history.
+        /// See docs/guarantees.md.
+        pub audit_period: Duration = seconds(10), millis(100)..;
+        /// How old an event is when it is audited first. It must be longer than a commit takes,
+        /// counted from the event's arrival.
+        pub audit_grace: Duration = seconds(60), seconds(1)..;
+        /// Maximum number of rows of one table in one step of the audit.
+        pub audit_batch: u32 = 2_000, 1..;
+        /// Minimum time between two audits of all history.
+        pub audit_repeat: Duration = hours(24);
+    }
 }
 
-impl Default for Options {
+/// What the process gives dispatch besides its settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// Maximum size of one request of a client, in bytes. Default: 6 MiB.
+    pub max_request_bytes: usize,
+    /// Maximum size of one message of events from ingest in another process, in bytes. Default: 16
+    /// MiB.
+    pub max_intake_bytes: usize,
+    /// Maximum size of one message of reports from a worker in another process, in bytes. Default:
+    /// 4 MiB.
+    pub max_reports_bytes: usize,
+}
+
+impl Default for Given {
     fn default() -> Self {
-        const KIB: usize = 1024;
-        Self {
-            retry_policy: RetryPolicy::default(),
-            accept_lanes: 4,
-            accept_batch: 256,
-            accept_queue: 32_768,
-            accept_queue_bytes: 256 * KIB * KIB,
-            settle_lanes: 2,
-            settle_batch: 512,
-            settle_queue: 256,
-            handoff_queue_bytes: 128 * KIB * KIB,
-            finish_queue: 65_536,
-            inline_bytes: 32 * KIB,
-            least_window: 8,
-            window_memory: Duration::from_secs(600),
-            windows_kept: 20_000,
-            feed_period: Duration::from_millis(500),
-            feed_batch: 1_000,
-            check_after: Duration::from_secs(15),
-            epoch_period: Duration::from_secs(1),
-            measure_period: Duration::from_secs(10),
-            audit_period: Duration::from_secs(10),
-            audit_grace: Duration::from_secs(60),
-            audit_batch: 2_000,
-            audit_repeat: Duration::from_secs(24 * 3600),
-            idempotency_lifetime: Duration::from_secs(24 * 3600),
-            max_request_bytes: 6 * KIB * KIB,
-            max_intake_bytes: 16 * KIB * KIB,
-            max_reports_bytes: 4 * KIB * KIB,
-            max_tails: 1_000,
-            tail_buffer_bytes: 64 * KIB * KIB,
-            tail_readers: 8,
-            tail_heartbeat: Duration::from_secs(15),
-            tail_poll: Duration::from_millis(200),
-            tail_retention: Duration::from_secs(7 * 24 * 3600),
-            retention: Duration::from_secs(30 * 24 * 3600),
-            change_retention: Duration::from_secs(90 * 24 * 3600),
-            sweep_period: Duration::from_secs(600),
-        }
+        Self { max_request_bytes: 6 * MIB, max_intake_bytes: 16 * MIB, max_reports_bytes: 4 * MIB }
     }
 }

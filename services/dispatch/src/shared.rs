@@ -5,12 +5,17 @@ use std::sync::Arc;
 use outrider_queue::Queue;
 use outrider_store::{Directory, Ledger, Store};
 
-use crate::{options::Options, tail::Tails, windows::QueueWindows};
+use crate::{
+    options::{Given, Options},
+    tail::Tails,
+    windows::QueueWindows,
+};
 
 /// What every part of the role works with.
 #[derive(Clone)]
 pub struct Shared {
     pub options: Arc<Options>,
+    pub given: Given,
     pub store: Store,
     pub ledger: Arc<dyn Ledger>,
     pub directory: Directory,

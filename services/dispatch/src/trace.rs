@@ -1,18 +1,15 @@
 //! The spans of dispatch. A commit is of many events: each has a span of its own, which says with
 //! how many others it was written.
 
-use outrider_model::{Error, EventId, Trace};
-use outrider_proto::internal::{AcceptEvent, AttemptReport};
+use outrider_model::{Error, EventId, JobReport, Trace};
 use outrider_store::Accepted;
 use outrider_telemetry::{Hop, Kind, TraceContext};
 
 /// The span of an event that arrived, and the trace that goes on with the event: to its row, its
 /// jobs, its attempts.
-pub fn accepting(event: &AcceptEvent, id: EventId) -> (Hop, Option<Trace>) {
-    if event.traceparent.is_empty() {
-        return (Hop::none(), None);
-    }
-    let incoming = TraceContext::parse(&event.traceparent, &event.tracestate);
+pub fn accepting(trace: Option<Trace>, id: EventId) -> (Hop, Option<Trace>) {
+    let Some(trace) = trace else { return (Hop::none(), None) };
+    let incoming = TraceContext::parse(&trace.parent, &trace.state);
     let hop = Hop::child(Kind::Internal, "dispatch accept", incoming.as_ref());
     hop.set_with("outrider.event.id", || id.to_string());
     let trace = hop.or(incoming.as_ref()).map(|context| Trace {
@@ -37,13 +34,7 @@ pub fn committed(hop: &Hop, events: usize, seconds: f64, outcome: &Result<Accept
 }
 
 /// The span in which an attempt is settled, under the attempt's.
-pub fn settling(report: &AttemptReport) -> Hop {
-    if report.traceparent.is_empty() {
-        return Hop::none();
-    }
-    Hop::child(
-        Kind::Internal,
-        "dispatch settle",
-        TraceContext::parse(&report.traceparent, "").as_ref(),
-    )
+pub fn settling(report: &JobReport) -> Hop {
+    let Some(parent) = &report.trace_parent else { return Hop::none() };
+    Hop::child(Kind::Internal, "dispatch settle", TraceContext::parse(parent, "").as_ref())
 }

@@ -1,11 +1,11 @@
-//! What a request asks for, and what it is told.
+//! Parses the request of a client of the proxy, and builds the response.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use outrider_rpc::{DialError, InternalToken, proxy};
 
-/// An answer that opens no tunnel. The connection is closed after it.
+/// A response that opens no tunnel. The connection is closed after it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -26,7 +26,7 @@ impl Refusal {
         }
     }
 
-    /// The client is not one of ours (RFC 9110, 15.5.8).
+    /// The client did not present the token (RFC 9110, 15.5.8).
     pub(crate) fn unknown_client() -> Self {
         let text = "the egress serves its own workers only".to_owned();
         Self {
@@ -38,7 +38,7 @@ impl Refusal {
         }
     }
 
-    /// All tunnels are taken.
+    /// The maximum number of tunnels is open.
     pub(crate) fn full() -> Self {
         DialError::EgressUnavailable.into()
     }
@@ -85,12 +85,12 @@ impl From<DialError> for Refusal {
     }
 }
 
-/// The answer to which the tunnel follows: hyper adds neither a length nor an encoding to it.
+/// The response before the tunnel. Hyper adds neither a length nor an encoding to it.
 pub(crate) fn established() -> Response<Full<Bytes>> {
     Response::new(Full::default())
 }
 
-/// Refuses a client that does not present the token, when there is one.
+/// Refuses a client that does not present the token, if one is configured.
 pub(crate) fn authorize<B>(
     request: &Request<B>,
     token: Option<&InternalToken>,
@@ -107,7 +107,7 @@ pub(crate) fn authorize<B>(
     }
 }
 
-/// The host, without brackets, and the port that a CONNECT asks for.
+/// Returns the host (without brackets) and the port of a CONNECT request.
 pub(crate) fn target<B>(request: &Request<B>) -> Result<(String, u16), Refusal> {
     if request.method() != Method::CONNECT {
         let text = "only CONNECT is served".to_owned();
@@ -125,7 +125,7 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<(String, u16), Refusal> 
         _ => return Err(Refusal::malformed("the target must be host:port")),
     };
     let headers = request.headers();
-    // A request that could be framed or continued in another way has no business here.
+    // A request that could be framed or continued in another way is refused.
     for name in [
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,

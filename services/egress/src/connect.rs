@@ -1,4 +1,4 @@
-//! Opening a connection to one of several vetted addresses.
+//! Opens a connection to one of several checked addresses.
 
 use std::{
     collections::VecDeque,
@@ -16,11 +16,11 @@ use tokio::{
 
 use crate::options::Options;
 
-/// How long an address is tried alone before the next one is tried beside it.
+/// How long an address is tried alone before the next one is tried too.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The first connection that succeeds; addresses are tried in order, each with a head start, all
-/// within the connect timeout.
+/// Returns the first connection that succeeds. Addresses are tried in order, each with a head
+/// start, all within the connect timeout.
 pub(crate) async fn connect(
     addresses: Vec<SocketAddr>,
     options: &Options,
@@ -37,7 +37,8 @@ pub(crate) async fn connect(
         .unwrap_or_else(|_| late())
 }
 
-/// Families by turns, IPv6 first, and only those that the source address can reach.
+/// Alternates the address families, IPv6 first, and leaves out addresses that the source address
+/// cannot reach.
 fn order(addresses: Vec<SocketAddr>, options: &Options) -> VecDeque<SocketAddr> {
     let reachable = |address: &SocketAddr| {
         options.source_address.is_none_or(|source| source.is_ipv4() == address.is_ipv4())
@@ -84,8 +85,8 @@ async fn race(
     }
 }
 
-/// How much a failure says of the host: that an address did not take the connection says more than
-/// that we could not ask another, and an answer says more than none.
+/// Ranks failures by how much they say about the host: a refused connection says more than an
+/// address that could not be tried, and a response says more than none.
 fn telling(failure: &DialError) -> u8 {
     match failure {
         DialError::ConnectFailed(NoConnection::Refused | NoConnection::Reset) => 3,
@@ -97,7 +98,7 @@ fn telling(failure: &DialError) -> u8 {
 
 async fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, DialError> {
     let socket = socket(address, source).map_err(|error| {
-        // A host without IPv6 is no reason to keep an endpoint waiting that has nothing else.
+        // A machine without IPv6 must not keep an endpoint waiting that has IPv6 only.
         if address.is_ipv6() && source.is_none() && !is_out_of_files(&error) {
             return DialError::ConnectFailed(NoConnection::Unreachable);
         }
@@ -124,7 +125,7 @@ fn why(error: &io::Error) -> NoConnection {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => NoConnection::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => NoConnection::Reset,
-        // The system's own patience, which is longer than ours by default, is over.
+        // The system's own timeout, which is longer than ours by default, has passed.
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::TimedOut => NoConnection::Unreachable,
@@ -135,8 +136,7 @@ fn why(error: &io::Error) -> NoConnection {
 fn socket(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = source {
-        // Else a port that is in TIME_WAIT could not be bound, although its next destination may be
-        // another.
+        // Otherwise a port in TIME_WAIT could not be bound, even for another destination.
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(source, 0))?;
     }

@@ -1,12 +1,11 @@
-//! What stands by a policy that is no longer in force: a connection is cut when a later policy
-//! refuses it.
+//! Cuts connections that a later policy refuses.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use outrider_model::address::{Judged, Policy};
 use tokio::sync::watch;
 
-/// Resolves when a later policy than the one by which this connection was opened refuses it.
+/// Resolves when a policy that is newer than the connection refuses it.
 pub(crate) async fn refused(
     mut policies: watch::Receiver<Arc<Policy>>,
     host: String,
@@ -24,11 +23,11 @@ pub(crate) async fn refused(
             return;
         }
     }
-    // Nobody can put another policy in force any more.
+    // No other policy can come into force any more.
     std::future::pending().await
 }
 
-/// The rule by which a policy refuses a host that has this address.
+/// Returns the rule by which a policy refuses a host with this address.
 fn rule(policy: &Policy, host: &str, target: SocketAddr) -> Option<&'static str> {
     let judged = match policy.judge(host, target.port()) {
         Ok(Judged::Name(name)) => {

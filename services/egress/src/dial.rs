@@ -1,5 +1,5 @@
-//! The one way to the outside: judge the name, look it up once, judge all its addresses, dial
-//! those.
+//! The only way to open a connection to the outside: check the name, look it up once, check all of
+//! its addresses, and dial those.
 
 use std::{
     fmt,
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
 use outrider_model::address::{Basis, Judged, Policy, Refused, is_localhost};
 use outrider_rpc::{ConnectionSlots, DialError, Dialer, NoConnection, NoName, Socket};
+use outrider_settings::Section as _;
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
     catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
@@ -25,7 +26,7 @@ use tokio::{
 use crate::{
     connect::connect,
     cut::refused,
-    options::{Options, StartError},
+    options::{Given, Options, StartError},
     own::OwnListeners,
     resolve::{NoAddress, Resolve, SystemResolver},
 };
@@ -42,22 +43,24 @@ pub struct Egress {
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
+    pub(crate) given: Given,
     pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) waiting: ConnectionSlots,
     resolver: Arc<dyn Resolve>,
     own: OwnListeners,
 }
 
-/// What a permitted host and port lead to.
+/// The result of examining a permitted host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
-    /// The host, and on what its permission rests.
+    /// The host, and the reason why it is permitted.
     pub judged: Judged,
-    /// Each of its addresses once, at least one. It is dialed only when all of them are permitted.
+    /// Each of its addresses once, at least one. The host is dialed only if all of them are
+    /// permitted.
     pub addresses: Vec<(SocketAddr, Result<Basis, Refused>)>,
 }
 
-/// A connection to the outside, and what it was permitted by.
+/// A connection to the outside, and the reason why it was permitted.
 pub(crate) struct Dialed {
     pub(crate) stream: TcpStream,
     pub(crate) host: String,
@@ -65,14 +68,14 @@ pub(crate) struct Dialed {
     pub(crate) policies: watch::Receiver<Arc<Policy>>,
 }
 
-/// Why it has no addresses to judge.
+/// The reason why a host has no addresses to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
     /// The policy refuses the host or the port.
     Refused(Refused),
     /// The name has no address.
     NotResolved(NoName),
-    /// It cannot be found out: no fault of the host's.
+    /// The name could not be looked up. This is not a fault of the host.
     Unable,
 }
 
@@ -83,21 +86,25 @@ impl fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// With the system's resolver. Fails when an option is out of its bounds.
-    pub fn new(options: Options) -> Result<Self, StartError> {
+    /// Uses the system's resolver. Fails if a setting is out of its bounds.
+    pub fn new(options: Options, given: Given) -> Result<Self, StartError> {
         let resolver = SystemResolver::new(&options)?;
-        Self::with_resolver(options, Arc::new(resolver))
+        Self::with_resolver(options, given, Arc::new(resolver))
     }
 
-    /// With a resolver of the caller's, whose answers are judged like any other's.
-    pub fn with_resolver(options: Options, resolver: Arc<dyn Resolve>) -> Result<Self, StartError> {
+    /// Uses the caller's resolver, whose answers are checked like any other's.
+    pub fn with_resolver(
+        options: Options,
+        given: Given,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
         options.check()?;
         metrics::expose(&SECTION);
         LazyLock::force(&DIALS_BY_RESULT);
         for direction in ["out", "in"] {
             BYTES.with_label_values(&[direction]);
         }
-        if options.policy.get().allow_loopback {
+        if given.policy.get().allow_loopback {
             tracing::warn!(
                 "the egress permits LOOPBACK addresses (allow_loopback): for development only, \
                     never where others set URLs"
@@ -109,20 +116,21 @@ impl Egress {
             resolver,
             own: OwnListeners::default(),
             options,
+            given,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Refuses a listener of this process to all who dial, also where loopback is permitted.
-    /// `serve` does so for its own.
+    /// Refuses connections to a listener of this process, even if loopback is permitted. `serve`
+    /// protects its own listener.
     pub fn protect(&self, listener: SocketAddr) {
         self.inner.own.add(listener);
     }
 
-    /// What the policy in force says about a host and port, and about each address that it has.
-    /// Connects to nothing.
+    /// Returns what the policy in force says about a host and port, and about each address of the
+    /// host. Opens no connection.
     pub async fn examine(&self, host: &str, port: u16) -> Result<Examined, Stopped> {
-        self.examine_by(&self.inner.options.policy.get(), host, port).await
+        self.examine_by(&self.inner.given.policy.get(), host, port).await
     }
 
     async fn examine_by(
@@ -141,8 +149,7 @@ impl Egress {
         };
         let mut addresses: Vec<(SocketAddr, Result<Basis, Refused>)> =
             Vec::with_capacity(found.len());
-        // What is judged is what is dialed, to the bit: an IPv4-mapped address as the IPv4 address
-        // it was judged as.
+        // Exactly the checked address is dialed: an IPv4-mapped address as the IPv4 address.
         for address in found.into_iter().map(|address| address.to_canonical()) {
             let target = SocketAddr::new(address, port);
             if addresses.iter().any(|(known, _)| *known == target) {
@@ -159,7 +166,7 @@ impl Egress {
         Ok(Examined { judged, addresses })
     }
 
-    /// What may be dialed for a host and port; one line in the log when it is nothing.
+    /// Returns the addresses that may be dialed for a host and port. Logs a line if there are none.
     async fn vet(
         &self,
         policy: &Policy,
@@ -197,10 +204,10 @@ impl Egress {
         examined.addresses.into_iter().map(vet).collect()
     }
 
-    /// All addresses of a permitted name; at least one.
+    /// Returns all addresses of a permitted name, at least one.
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, Stopped> {
         if is_localhost(name) {
-            // Only the development switch, or an entry of the installation, lets it come this far.
+            // Only the development switch, or an entry of the operator's lists, permits this name.
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let timed = DNS_SECONDS.start_timer();
@@ -221,7 +228,7 @@ impl Egress {
 }
 
 impl Egress {
-    /// The same as [`Dialer::dial`], in a span under `parent`.
+    /// Like [`Dialer::dial`], in a span under `parent`.
     pub(crate) async fn dial_within(
         &self,
         parent: Option<&TraceContext>,
@@ -234,15 +241,15 @@ impl Egress {
         hop.set("server.port", i64::from(port));
         let timed = DIAL_SECONDS.start_timer();
         pass(Point::BeforeDial);
-        // Followed from before it is judged, so that no later policy is missed.
-        let policies = self.inner.options.policy.follow();
+        // Follows policies from before the check, so that no later one is missed.
+        let policies = self.inner.given.policy.follow();
         let policy = Arc::clone(&policies.borrow());
         let dialed = match self.vet(&policy, host, port).await {
             Ok(vetted) => connect(vetted, &self.inner.options).await,
             Err(error) => Err(error),
         };
         let dialed = dialed.and_then(|stream| {
-            // One that is broken already has no peer.
+            // A connection that is broken already has no peer.
             let target =
                 stream.peer_addr().map_err(|_| DialError::ConnectFailed(NoConnection::Reset))?;
             Ok(Dialed { stream, host: host.to_owned(), target, policies })
@@ -267,7 +274,7 @@ const RESULTS: [&str; 5] =
     ["connected", "refused", "not-resolved", "connect-failed", "unavailable"];
 static DIALS_BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&DIALS, &RESULTS));
 
-/// The place among [`RESULTS`].
+/// Returns the index in [`RESULTS`].
 fn result_index(dialed: &Result<Dialed, DialError>) -> usize {
     match dialed {
         Ok(_) => 0,

@@ -1,5 +1,4 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
-//! the crate's interface.
+//! Parsers of bytes from untrusted clients, for `outrider-fuzz`. Not part of the crate's interface.
 
 use std::{
     convert::Infallible,
@@ -13,20 +12,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, sink};
 
 use crate::{Options, answer, head, proxy};
 
-/// What a client of the proxy is told.
+/// The result for a client of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// Its head is refused before the HTTP library sees it, or nothing came.
+    /// The head is refused before the HTTP library sees it, or nothing arrived.
     BadHead(String),
-    /// Its head is taken, but the HTTP library sees no request in it.
+    /// The head is accepted, but the HTTP library sees no request in it.
     NoRequest,
-    /// Its request is refused with this status.
+    /// The request is refused with this status.
     Refused(u16),
-    /// It asks for this host, without brackets, and port.
+    /// The request asks for this host (without brackets) and port.
     Target(String, u16),
 }
 
-/// Reads the request of a client as the proxy does, up to the question of what to dial. Gives the
+/// Reads the request of a client as the proxy does, up to the decision of what to dial. Returns the
 /// head too.
 pub async fn judge<S>(mut stream: S, options: &Options) -> (Judged, Vec<u8>)
 where
@@ -38,8 +37,7 @@ where
     };
     let seen = Arc::new(Mutex::new(Judged::NoRequest));
     let service = service_fn(|request: Request<Incoming>| {
-        let judged = answer::authorize(&request, options.token.as_ref())
-            .and_then(|()| answer::target(&request));
+        let judged = answer::authorize(&request, None).and_then(|()| answer::target(&request));
         let refusal = match judged {
             Ok((host, port)) => {
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Judged::Target(host, port);
@@ -54,7 +52,7 @@ where
         async { Ok::<_, Infallible>(refusal.into_response()) }
     });
     let io = TokioIo::new(join(std::io::Cursor::new(head.clone()).chain(stream), sink()));
-    // How it ends is the client's affair; what was seen of it is told.
+    // Only the part that was seen counts, not how the connection ends.
     let _ = proxy::builder(options).serve_connection(io, service).await;
     let judged = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     (judged, head)

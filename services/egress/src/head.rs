@@ -1,6 +1,6 @@
-//! A request's head as raw bytes, read before any HTTP library sees it: stricter than libraries
-//! are, since one that forgives a bare line feed or a folded line reads another request than its
-//! neighbour does.
+//! Reads the head of a request as raw bytes before an HTTP library sees it. It is stricter than
+//! libraries: one that accepts a bare line feed or a folded line reads another request than the
+//! next program does.
 
 use std::{fmt, time::Duration};
 
@@ -9,18 +9,18 @@ use tokio::{
     time::timeout,
 };
 
-/// Why a head is not taken.
+/// The reason why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadHead {
     Malformed(&'static str),
     TooLong,
     TooSlow,
-    /// The client went away: there is nobody to answer.
+    /// The client went away, so there is no response.
     Gone,
 }
 
 impl BadHead {
-    /// The status and the text of the answer; none where there is nobody to answer.
+    /// Returns the status and the text of the response, or `None` if the client is gone.
     fn answer(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Malformed(text) => Some(("400 Bad Request", text)),
@@ -39,8 +39,8 @@ impl fmt::Display for BadHead {
     }
 }
 
-/// Reads a whole head, of at most `limit` bytes, within `deadline`. Nothing may follow it before it
-/// is answered.
+/// Reads a whole head of at most `limit` bytes within `deadline`. Nothing may follow it before the
+/// response.
 pub(crate) async fn read<S>(
     stream: &mut S,
     limit: usize,
@@ -59,8 +59,8 @@ async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<
         if head.len() >= limit {
             return Err(BadHead::TooLong);
         }
-        // One byte beyond the limit is never read: what fits is judged, the rest stays with the
-        // system.
+        // No byte beyond the limit is read. The part within it is checked, and the rest stays in
+        // the socket.
         let room = (limit - head.len()) as u64;
         let read =
             (&mut *stream).take(room).read_buf(&mut head).await.map_err(|_| BadHead::Gone)?;
@@ -77,8 +77,8 @@ async fn read_all<S: AsyncRead + Unpin>(stream: &mut S, limit: usize) -> Result<
     }
 }
 
-/// Answers a head that is not taken, and closes. What the client still sends is read and dropped
-/// for a moment, so that the answer reaches it instead of a reset.
+/// Answers a refused head, and closes the connection. Reads and drops what the client still sends
+/// for a moment, so that the response reaches it instead of a reset.
 pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bad: BadHead) {
     let Some((status, text)) = bad.answer() else { return };
     let answer = format!(
@@ -91,11 +91,11 @@ pub(crate) async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bad
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(256 * 1024), &mut tokio::io::sink()).await
     };
-    // A client that does not listen is not waited for.
+    // Does not wait for a client that does not read.
     let _ = timeout(Duration::from_secs(1), farewell).await;
 }
 
-/// How far a head has been checked.
+/// The part of a head that has been checked.
 #[derive(Default)]
 struct Scan {
     at: usize,
@@ -104,7 +104,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Checks what came since the last call. True when the head is whole.
+    /// Checks the bytes that arrived since the last call. Returns whether the head is complete.
     fn advance(&mut self, head: &[u8]) -> Result<bool, &'static str> {
         while let Some(&byte) = head.get(self.at) {
             let after_return = self.at > self.line_at && head[self.at - 1] == b'\r';
@@ -153,7 +153,8 @@ fn check_request_line(line: &[u8]) -> Result<(), &'static str> {
     if good { Ok(()) } else { Err("the request line must be \"CONNECT host:port HTTP/1.1\"") }
 }
 
-/// A field's name ends at its colon; a line that begins with space would continue the last one.
+/// The name of a field ends at its colon. A line that begins with a space would continue the last
+/// one.
 fn check_field(line: &[u8]) -> Result<(), &'static str> {
     let name = line.iter().position(|byte| *byte == b':').map(|colon| &line[..colon]);
     if name.is_some_and(is_token) { Ok(()) } else { Err("a header line has no valid name") }
@@ -212,8 +213,8 @@ mod tests {
             let mut pieces = Scan::default();
             let cut = cut.min(head.len());
             let first = pieces.advance(&head.as_bytes()[..cut]);
-            // A head that is whole before the last piece came is answered then; the rest is not
-            // looked at.
+            // A head that is complete before the last piece is answered then, and the rest is not
+            // read.
             if first == Ok(false) {
                 prop_assert_eq!(pieces.advance(head.as_bytes()), whole);
             } else if first.is_err() {

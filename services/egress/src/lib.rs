@@ -1,10 +1,10 @@
 //! The egress: the only part of Outrider that opens connections to the outside, in the sender's
 //! process or as an HTTP CONNECT proxy.
 //!
-//! A host is judged by its name, looked up once, and all of its addresses are judged; then exactly
-//! those are dialed. It must never dial what the policy of `outrider_model::address` does not
-//! allow, look a name up a second time, read what a tunnel carries, or tell a caller which address
-//! a name has.
+//! A host is checked by its name and looked up once. Then all of its addresses are checked, and
+//! exactly those are dialed. The crate must never dial an address that the policy of
+//! `outrider_model::address` does not allow, look up a name a second time, read the content of a
+//! tunnel, or tell a caller which address a name has.
 
 mod answer;
 mod connect;
@@ -20,7 +20,7 @@ mod resolve;
 mod tunnel;
 
 pub use dial::{Egress, Examined, Stopped};
-pub use options::{Options, StartError};
+pub use options::{Given, Options, StartError};
 pub use resolve::{NoAddress, Resolve, SystemResolver};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Our own listeners, which nobody may reach through us.
+//! Our own listeners, which must not be reachable through the egress.
 
 use std::{
     io,
@@ -19,8 +19,8 @@ impl OwnListeners {
         }
     }
 
-    /// Whether a connection to `target` would arrive at one of them. An error when that cannot be
-    /// found out.
+    /// Whether a connection to `target` would arrive at one of our listeners. Fails if that cannot
+    /// be determined.
     pub(crate) fn contains(&self, target: SocketAddr) -> io::Result<bool> {
         let listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for listener in listeners.iter().filter(|listener| listener.port() == target.port()) {
@@ -34,8 +34,8 @@ impl OwnListeners {
     }
 }
 
-/// Whether an address belongs to an interface of this host, which is so when it can be bound. When
-/// in doubt, yes.
+/// Whether an address belongs to an interface of this machine, which is the case if it can be
+/// bound. In doubt, returns true.
 fn is_here(address: IpAddr) -> io::Result<bool> {
     match UdpSocket::bind((address, 0)) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),

@@ -1,5 +1,5 @@
-//! The CONNECT proxy: accepts, reads one request per connection, and makes it a tunnel or refuses
-//! and closes it.
+//! The CONNECT proxy: reads one request per connection, and then opens a tunnel, or refuses and
+//! closes the connection.
 
 use std::{
     convert::Infallible,
@@ -25,23 +25,30 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Egress, Options, answer, answer::Refusal, cut, dial::Dialed, head, tunnel};
+use crate::{
+    Egress, Options, answer,
+    answer::Refusal,
+    cut,
+    dial::{Dialed, Inner},
+    head, tunnel,
+};
 
-/// A request's headers, at most.
+/// Maximum number of headers of a request.
 const HEADERS: usize = 100;
 
-/// What workers, and whoever else reaches the proxy, can make happen as often as they like.
+/// Bounds log lines that clients of the proxy can cause at will.
 static FULL: Seldom = Seldom::new();
 static NOT_MADE: Seldom = Seldom::new();
 
 impl Egress {
-    /// Serves CONNECT on a listener until `shutdown` resolves; then takes no more, gives tunnels
-    /// the time of `drain` to end, and cuts those that are left. Dropping the future cuts all at
-    /// once.
+    /// Serves CONNECT on a listener until `shutdown` resolves. Then accepts no more, gives tunnels
+    /// the time of `drain` to end, and cuts the remaining ones. Dropping the future cuts all of
+    /// them at once.
     ///
-    /// The answers: 200 and the tunnel; 403 refused by the policy, 502 not resolved or not
-    /// connected, 503 full, each with the headers of `outrider_rpc::proxy`; 407 without the token
-    /// of the options; 400, 405, 408 or 431 for what is no proper CONNECT.
+    /// Responses: 200 and the tunnel; 403 if the policy refuses, 502 if the name does not resolve
+    /// or the connection fails, 503 if the maximum is open, each with the headers of
+    /// `outrider_rpc::proxy`; 407 without the token of the options; 400, 405, 408 or 431 for a
+    /// request that is not a proper CONNECT.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -104,7 +111,7 @@ impl Egress {
     }
 }
 
-/// The HTTP library, set up for a connection.
+/// Returns the HTTP library, configured for a connection.
 pub(crate) fn builder(options: &Options) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -115,14 +122,14 @@ pub(crate) fn builder(options: &Options) -> http1::Builder {
     builder
 }
 
-/// A tunnel whose 200 is on its way.
+/// A tunnel whose 200 is being sent.
 struct Opened {
     upgrade: OnUpgrade,
     outside: Dialed,
     _tunnel: OwnedSemaphorePermit,
 }
 
-/// One connection of a client: one request, then perhaps a tunnel.
+/// A connection of a client: one request, and then possibly a tunnel.
 struct Connection {
     egress: Egress,
     peer: SocketAddr,
@@ -134,11 +141,10 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream, closing: CancellationToken) {
-        let options = &self.egress.inner.options;
+        let Inner { options, given, .. } = self.egress.inner.as_ref();
         let begin = async {
-            let mut socket = Acceptor::between_roles(options.tls.as_ref(), Protocol::Proxy)
-                .accept(stream)
-                .await?;
+            let mut socket =
+                Acceptor::between_roles(given.tls.as_ref(), Protocol::Proxy).accept(stream).await?;
             let head = head::read(&mut socket, options.max_head_bytes, options.head_timeout).await;
             Ok::<_, io::Error>((socket, head))
         };
@@ -169,7 +175,7 @@ impl Connection {
         connection.carry(&closing).await;
     }
 
-    /// Has hyper read the vetted head, which lies ahead in the socket, and answer it.
+    /// Lets hyper read the checked head, which is prepended to the socket, and answer it.
     async fn exchange(self: &Arc<Self>, socket: Socket) {
         let options = &self.egress.inner.options;
         let io = TokioIo::new(socket);
@@ -195,7 +201,7 @@ impl Connection {
     }
 
     async fn open(&self, request: &mut Request<Incoming>) -> Result<Opened, Refusal> {
-        answer::authorize(request, self.egress.inner.options.token.as_ref())?;
+        answer::authorize(request, self.egress.inner.given.token.as_ref())?;
         if let Some(seat) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             seat.keep();
         }
@@ -206,7 +212,7 @@ impl Connection {
             }
             Refusal::full()
         })?;
-        // From here on the tunnel's permit stands for this connection.
+        // From here on, the permit of the tunnel counts this connection.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let caller = TraceContext::of_headers(request.headers());
         let outside =

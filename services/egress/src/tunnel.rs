@@ -1,4 +1,4 @@
-//! Bytes both ways, until both ends are done or nothing moves.
+//! Copies bytes in both directions, until both ends are done or nothing moves.
 
 use std::{
     io,
@@ -18,11 +18,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Counted while they move: a tunnel that is kept alive may last for days.
+/// Counted while they move, because a tunnel that is kept alive may last for days.
 static BYTES_BY_DIRECTION: LazyLock<ByIndex> =
     LazyLock::new(|| ByIndex::new(&BYTES, &["out", "in"]));
 
-/// Why a tunnel ended, for the log.
+/// The reason why a tunnel ended, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Closed,
@@ -40,16 +40,16 @@ impl End {
     }
 }
 
-/// How long a tunnel may stand still.
+/// How long a tunnel may be idle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) idle: Duration,
-    /// When nobody waits for an answer: the proxy is closing and the outside spoke last, or the
+    /// How long if no response is awaited: the proxy is closing and the outside spoke last, or the
     /// client has ended its side.
     pub(crate) kept: Duration,
 }
 
-/// What a tunnel did, for the log.
+/// A summary of a tunnel, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) end: End,
@@ -57,9 +57,9 @@ pub(crate) struct Summary {
     pub(crate) bytes_in: u64,
 }
 
-/// Copies until both directions are closed, one breaks, or nothing moved for longer than
-/// `patience`. An end of one direction is passed on and leaves the other open; a client that has
-/// ended its side is most often gone, so that an outside that says nothing more is not waited for.
+/// Copies until both directions are closed, one breaks, or nothing has moved for longer than
+/// `patience`. The end of one direction is passed on and leaves the other open. A client that has
+/// ended its side is usually gone, so an outside that sends nothing more is not waited for.
 pub(crate) async fn run<C, O>(
     mut client: C,
     outside: O,
@@ -78,7 +78,7 @@ where
         into: AtomicU64::new(0),
         client_ended: Notify::new(),
     });
-    // Every byte passes the outer side, so that it is enough to watch that one.
+    // Every byte passes the outer side, so it is enough to watch that one.
     let mut outside = Metered { inner: outside, meter: Arc::clone(&meter), deaf: false };
     let end = tokio::select! {
         copied = copy_bidirectional(&mut client,
@@ -102,13 +102,14 @@ where
 
 struct Meter {
     started: Instant,
-    /// When a byte last moved, in milliseconds since the start.
+    /// Time of the last byte, in milliseconds since the start.
     last: AtomicU64,
     /// Whether the outside spoke last.
     answered: AtomicBool,
     out: AtomicU64,
     into: AtomicU64,
-    /// Told when the end of the client's side is passed on, or the outside takes no more of it.
+    /// Notified when the end of the client's side is passed on, or when the outside accepts no
+    /// more.
     client_ended: Notify,
 }
 
@@ -125,12 +126,12 @@ impl Meter {
         }
     }
 
-    /// Resolves when no byte has moved for this long, and `counts` says that it counts.
+    /// Resolves when no byte has moved for this long and `counts` returns true.
     async fn idle(&self, length: Duration, counts: impl Fn() -> bool) {
         loop {
             let last = self.last.load(Ordering::Relaxed);
             let due = self.started + Duration::from_millis(last) + length;
-            // What does not count yet is looked at again.
+            // Idle time that does not count yet is checked again.
             sleep_until(if due > Instant::now() { due } else { Instant::now() + length }).await;
             if self.last.load(Ordering::Relaxed) == last && counts() {
                 return;
@@ -173,8 +174,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
                 self.meter.count(&self.meter.out, written, false);
                 Poll::Ready(Ok(written))
             }
-            // An endpoint may answer and close before it has read everything. Its answer may have
-            // come with the reset, and must reach the client: reading tells how the tunnel ends.
+            // An endpoint may answer and close before it has read everything. Its response may have
+            // arrived with the reset, and must reach the client. Reading then determines how the
+            // tunnel ends.
             Poll::Ready(Err(_)) => {
                 self.deaf = true;
                 self.meter.client_ended.notify_one();

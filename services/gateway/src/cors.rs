@@ -17,12 +17,12 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 pub enum InvalidOrigin {
     /// The text is not made of scheme, host and port.
     #[error(
-        "cors_origins: {} is not an origin such as \"https://app.example.com\", nor \"*\"",
+        "{} is not an origin such as \"https://app.example.com\", nor \"*\"",
         quoted(.0)
     )]
     Malformed(String),
     /// `*` is listed together with other origins, which would have no effect.
-    #[error("cors_origins: \"*\" stands alone: it permits every origin")]
+    #[error("\"*\" stands alone: it permits every origin")]
     Beside,
 }
 

@@ -53,7 +53,7 @@ use tokio::net::TcpListener;
 pub use cors::InvalidOrigin;
 pub use exchange::{Backends, remote_backend};
 pub use json::read_event;
-pub use options::Options;
+pub use options::{Given, Options};
 pub use route::RouteError;
 
 use exchange::{Shared, show_buffered};
@@ -69,7 +69,7 @@ pub enum StartError {
     #[error(transparent)]
     Scope(#[from] methods::WithoutScope),
     /// An entry of [`Options::cors_origins`] is not an origin.
-    #[error(transparent)]
+    #[error("gateway.cors_origins: {0}")]
     Origin(InvalidOrigin),
     /// The descriptors cannot be served by reflection.
     #[error("reflection: {0}")]
@@ -88,6 +88,7 @@ impl Gateway {
     /// at the first start. Also fails if a CORS origin is invalid.
     pub fn new(
         options: Options,
+        given: Given,
         backends: Backends,
         keys: Arc<dyn Authenticate>,
     ) -> Result<Self, StartError> {
@@ -96,8 +97,8 @@ impl Gateway {
             .collect::<Vec<_>>();
         let routes = route::Routes::of(&DESCRIPTORS, &methods)?;
         let cors = cors::layer(&options.cors_origins).map_err(StartError::Origin)?;
-        let pages = Pages::new(&openapi::document(&routes, &methods, options.version), &options);
-        let shared = Arc::new(Shared::new(options, backends, keys));
+        let pages = Pages::new(&openapi::document(&routes, &methods, given.version), &given);
+        let shared = Arc::new(Shared::new(options, given, backends, keys));
         let own = OwnServices::new(shared.options.reflection, shared.serving.subscribe())
             .map_err(StartError::Reflection)?;
         metrics::expose(&SECTION);

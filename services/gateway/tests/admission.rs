@@ -165,6 +165,7 @@ async fn every_method_wants_a_key_first_by_grpc_and_by_every_route() {
     }
     let gateway = outrider_gateway::Gateway::new(
         Options::default(),
+        outrider_gateway::Given::default(),
         common::backends(&Default::default()),
         std::sync::Arc::new(common::Keys),
     );

@@ -101,6 +101,7 @@ async fn a_role_that_is_away_is_unavailable() {
 async fn every_public_unary_method_has_a_route_of_its_own() {
     let gateway = Gateway::new(
         Options::default(),
+        outrider_gateway::Given::default(),
         backends(&Default::default()),
         std::sync::Arc::new(common::Keys),
     )

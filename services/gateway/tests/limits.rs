@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{BEARER, LONG, Running, bearer, request};
-use outrider_gateway::Options;
+use outrider_gateway::{Given, Options};
 use outrider_proto::ingest::{self, ingest_service_client::IngestServiceClient};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -324,7 +324,7 @@ async fn shutdown_has_a_time_limit() {
 
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_the_callers_to_ask_for_in_parts() {
-    let running = Running::with(Options { max_answer_bytes: 100_000, ..Options::default() }).await;
+    let running = Running::given(Given { max_answer_bytes: 100_000, ..Given::default() }).await;
     let answer = running.get("/v1/projects/large/events/evt_1").await;
     assert!(
         answer.text.contains("the answer is over 100000 bytes: ask for a smaller page"),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{Running, request};
 use http::Request;
 use http_body_util::Full;
-use outrider_gateway::Options;
+use outrider_gateway::Given;
 
 /// A request without an API key.
 fn plain(method: &str, path: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
@@ -65,11 +65,10 @@ async fn the_openapi_document_is_served_without_a_key_and_only_when_it_is_new() 
 #[tokio::test]
 async fn the_version_is_served() {
     let running =
-        Running::with(Options { version: "1.2.3", commit: Some("abc"), ..Options::default() })
-            .await;
+        Running::given(Given { version: "1.2.3", commit: Some("abc"), ..Given::default() }).await;
     let answer = running.send(plain("GET", "/version", &[])).await;
     assert_eq!(answer.text, r#"{"version":"1.2.3","commit":"abc"}"#);
-    let running = Running::with(Options { commit: None, ..Options::default() }).await;
+    let running = Running::given(Given { commit: None, ..Given::default() }).await;
     assert_eq!(
         running.send(plain("GET", "/version", &[])).await.json().as_object().unwrap().len(),
         1

@@ -223,6 +223,7 @@ async fn any_origin_and_none() {
     let wrong = Options { cors_origins: vec!["app.example".to_owned()], ..Options::default() };
     let error = Gateway::new(
         wrong,
+        outrider_gateway::Given::default(),
         common::backends(&Default::default()),
         std::sync::Arc::new(common::Keys),
     )

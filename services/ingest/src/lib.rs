@@ -8,5 +8,5 @@ mod options;
 mod service;
 mod stream;
 
-pub use options::{Options, StreamOptions};
+pub use options::{Given, Options};
 pub use service::Ingest;

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use crate::{
     admission::{Admission, Publisher, metrics, validate::too_large},
-    options::Options,
+    options::{Given, Options},
     stream::{self, Streams},
 };
 
@@ -35,13 +35,14 @@ impl Ingest {
     #[must_use]
     pub fn new(
         options: Options,
+        given: Given,
         directory: Directory,
         clock: Clock,
         intake: Arc<dyn Intake>,
         shutdown: CancellationToken,
     ) -> Self {
-        let streams = Arc::new(Streams::new(&options.stream, shutdown));
-        Self { admission: Admission::new(options, directory, clock, intake), streams }
+        let streams = Arc::new(Streams::new(&options, shutdown));
+        Self { admission: Admission::new(options, given, directory, clock, intake), streams }
     }
 
     /// Returns the public services.
@@ -49,7 +50,7 @@ impl Ingest {
     pub fn routes(self) -> Routes {
         // Answers are bounded by the number of events in a request. Committed events must not fail
         // because of the size of their answer.
-        let limit = self.admission.options().max_request_bytes;
+        let limit = self.admission.given().max_request_bytes;
         Routes::new(IngestServiceServer::new(self).max_decoding_message_size(limit))
     }
 

@@ -1,5 +1,5 @@
-//! A delivery and its state machine: pending until an attempt succeeds, the schedule is used up, or
-//! its endpoint is gone.
+//! Deliveries and their state machine. A delivery is pending until an attempt succeeds, the
+//! schedule is used up, or its endpoint is gone.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{
     AttemptId, DeliveryId, EndpointId, EventId, ProjectId, RetryPolicy, SubscriptionId, Timestamp,
 };
 
-/// One event to one endpoint, as it is shown: pending or ended.
+/// The delivery of an event to an endpoint, pending or ended, as readers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub id: DeliveryId,
@@ -15,22 +15,22 @@ pub struct Delivery {
     pub event: EventId,
     pub event_type: String,
     pub endpoint: EndpointId,
-    /// That matched, oldest first.
+    /// The matching subscriptions, oldest first.
     pub subscriptions: Vec<SubscriptionId>,
     pub replay_number: u32,
     pub status: DeliveryStatus,
     pub reason: DeliveryReason,
-    /// Attempts made.
+    /// Number of attempts made.
     pub attempt_count: u32,
-    /// While pending.
+    /// Set while the delivery is pending.
     pub next_attempt_at: Option<Timestamp>,
     pub last_status_code: Option<u16>,
     pub created_at: Timestamp,
-    /// Once ended.
+    /// Set once the delivery has ended.
     pub finished_at: Option<Timestamp>,
 }
 
-/// A delivery that is to be made: the one mutable row, deleted when the delivery ends.
+/// A pending delivery: the only mutable row, which is deleted when the delivery ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingDelivery {
     pub id: DeliveryId,
@@ -40,21 +40,22 @@ pub struct PendingDelivery {
     pub endpoint: EndpointId,
     pub subscriptions: Vec<SubscriptionId>,
     pub replay_number: u32,
-    /// The number of the next attempt; 1 for the first.
+    /// Number of the next attempt. The first attempt is 1.
     pub attempt: u32,
-    /// When it may begin.
+    /// When the next attempt may begin.
     pub due_at: Timestamp,
-    /// The queue shard's epoch when a job was (or is about to be) queued for it; none while it only
-    /// waits in the database.
+    /// Epoch of the queue shard when a job was queued, or is about to be. `None` while the delivery
+    /// waits in the database only.
     pub queued_epoch: Option<i64>,
-    /// How often it was queued.
+    /// How often the delivery was queued.
     pub generation: u32,
-    /// While queued: when the feeder must ask the queue whether the job is still there.
+    /// While the delivery is queued: when the feeder must ask the queue whether it still has the
+    /// job.
     pub check_at: Timestamp,
     pub created_at: Timestamp,
 }
 
-/// Where a delivery stands. The numbers are those of the API and are stored.
+/// The status of a delivery. The numbers are those of the API, and are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum DeliveryStatus {
@@ -64,7 +65,7 @@ pub enum DeliveryStatus {
     Cancelled = 4,
 }
 
-/// Why it stands there. The numbers are those of the API and are stored.
+/// The reason for the status. The numbers are those of the API, and are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum DeliveryReason {
@@ -78,7 +79,7 @@ pub enum DeliveryReason {
     ProjectDeleted = 8,
 }
 
-/// How an attempt ended. The numbers are those of the API and are stored.
+/// The outcome of an attempt. The numbers are those of the API, and are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum AttemptOutcome {
@@ -93,7 +94,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// Names for metrics and spans, each at its number; the first is of none.
+    /// Names for metrics and spans, each at the index of its number. The first one is unused.
     pub const NAMES: [&'static str; 9] = [
         "unknown",
         "succeeded",
@@ -105,12 +106,18 @@ impl AttemptOutcome {
         "address-refused",
         "bad-response",
     ];
+
+    /// Returns the name for metrics and spans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 }
 
 macro_rules! from_number {
     ($($name:ident { $($variant:ident)* })*) => {$(
         impl $name {
-            /// By its number.
+            /// Returns the value with this number.
             #[must_use]
             pub fn from_number(number: i32) -> Option<Self> {
                 $(if number == Self::$variant as i32 { return Some(Self::$variant); })*
@@ -131,7 +138,7 @@ from_number! {
 }
 }
 
-/// One HTTP exchange, or the try of one.
+/// An HTTP exchange, or the attempt at one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     pub id: AttemptId,
@@ -139,7 +146,7 @@ pub struct Attempt {
     pub event: EventId,
     pub endpoint: EndpointId,
     pub project: ProjectId,
-    /// 1 for the first.
+    /// The first attempt is 1.
     pub number: u32,
     pub outcome: AttemptOutcome,
     pub status_code: Option<u16>,
@@ -148,36 +155,48 @@ pub struct Attempt {
     pub response_headers: Vec<(String, String)>,
     pub response_body: Vec<u8>,
     pub response_truncated: bool,
-    /// Without addresses of the inside.
+    /// Contains no internal addresses.
     pub error_message: Option<String>,
-    /// The request went out twice, since a connection that had been used before ended without an
-    /// answer.
+    /// Whether the request was sent twice, because a reused connection ended without a response.
     pub resent: bool,
 }
 
-/// Why a worker sent nothing.
+/// The reason why a worker sent nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum HoldReason {
-    EndpointPaused,
-    EndpointDeleted,
-    Stale,
-    Released,
+    EndpointPaused = 1,
+    EndpointDeleted = 2,
+    Stale = 3,
+    Released = 4,
 }
 
-/// What is to become of a pending delivery.
+impl HoldReason {
+    /// Names for metrics, each at the index of its number. The first one is unused.
+    pub const NAMES: [&'static str; 5] =
+        ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
+
+    /// Returns the name for metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// The decision about a pending delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It ended.
+    /// The delivery ends.
     End(DeliveryStatus, DeliveryReason),
-    /// Another attempt, with the next number, at this time.
+    /// Another attempt, with the next number, follows at this time.
     Retry(Timestamp),
-    /// Back to the database, due as before: no attempt was made.
+    /// The delivery returns to the database, due as before. No attempt was made.
     Hold,
-    /// Nothing: the report is of the past.
+    /// Nothing changes, because the report is out of date.
     Ignore,
 }
 
-/// Judges an attempt that was made. `random` is drawn uniformly from 0 to 1.
+/// Decides about an attempt that was made. `random` is drawn uniformly from 0 to 1.
 #[must_use]
 pub fn judge_attempt(
     outcome: AttemptOutcome,
@@ -195,9 +214,9 @@ pub fn judge_attempt(
     }
 }
 
-/// Judges a job for which nothing was sent. A worker knows from a cache that an endpoint is gone,
-/// and what is cancelled does not come back: the delivery goes back to the database, where
-/// cancelling checks it.
+/// Decides about a job for which nothing was sent. A worker learns from a cache that an endpoint is
+/// gone, and canceling cannot be undone. So the delivery returns to the database, where canceling
+/// checks the endpoint.
 #[must_use]
 pub fn judge_hold(reason: HoldReason) -> Verdict {
     match reason {
@@ -209,8 +228,8 @@ pub fn judge_hold(reason: HoldReason) -> Verdict {
 }
 
 /// Whether a verdict about the attempt `reported` applies to a delivery whose next attempt is
-/// `current`: that of the same attempt does, and so does success of an earlier one, which arrives
-/// late but is true.
+/// `current`. A verdict about the same attempt does, and so does the success of an earlier one,
+/// which arrives late but is true.
 fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
     match verdict {
         Verdict::End(DeliveryStatus::Delivered, _) => reported <= current,
@@ -219,31 +238,32 @@ fn applies(verdict: Verdict, reported: u32, current: u32) -> bool {
     }
 }
 
-/// What is known of a job that is to be settled.
+/// What the state machine needs to know about a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct JobVerdict {
     /// The attempt that the job was for.
     pub attempt: u32,
-    /// The job's.
+    /// The generation of the job.
     pub generation: u32,
     /// Whether a request was made, or tried.
     pub attempted: bool,
     pub verdict: Verdict,
 }
 
-/// What a report makes of a pending delivery.
+/// The effect of a report on a pending delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// It goes on, unqueued: its next attempt and when that is due.
+    /// The delivery continues, unqueued. Contains the next attempt, and when it is due.
     Wait { attempt: u32, due_at: Timestamp },
-    /// It ended, after so many attempts.
+    /// The delivery ends after this number of attempts.
     End { status: DeliveryStatus, reason: DeliveryReason, attempt_count: u32 },
 }
 
-/// The one step of the state machine; none when the report changes nothing. A hold needs the row's
-/// own generation: an older job that was given back says nothing about the one that followed it.
+/// Returns the step of the state machine, or `None` if the report changes nothing. A hold must have
+/// the generation of the row, because an older job that was given back says nothing about the job
+/// that followed it.
 #[must_use]
-pub fn step(row: &PendingDelivery, report: Report) -> Option<Step> {
+pub fn step(row: &PendingDelivery, report: JobVerdict) -> Option<Step> {
     if !applies(report.verdict, report.attempt, row.attempt) {
         return None;
     }

@@ -1,14 +1,15 @@
-//! What can go wrong, in one enum of reasons that callers may rely on. `rpc` maps reasons to gRPC
-//! codes and HTTP statuses.
+//! Errors with stable reasons that callers may rely on. `rpc` maps reasons to gRPC codes and HTTP
+//! statuses.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-/// The result of all that can fail with a reason.
+/// The result of an operation that can fail with a reason.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
-        /// Why a request failed. The text is stable and part of the API (`ErrorInfo.reason`).
+        /// The reason why a request failed. Its text is stable and part of the API
+        /// (`ErrorInfo.reason`).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {$($(#[doc = $doc])* $name,)*}
 
@@ -16,13 +17,13 @@ macro_rules! reasons {
             /// All reasons, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The stable text.
+            /// Returns the stable text.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {$(Self::$name => $text,)*}
             }
 
-            /// What it means and what to do, for the documentation.
+            /// Returns its meaning and what to do, for the documentation.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {$(Self::$name => concat!($($doc,)*).trim_ascii(),)*}
@@ -32,83 +33,85 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A field is missing, malformed or over its limit; the violations name each. Correct the
+    /// A field is missing, malformed or over its limit. The violations name each field. Correct the
     /// request.
     InvalidField = "INVALID_FIELD";
-    /// The payload does not fit the schema of its event type, and the project rejects such events;
-    /// the violations name each place. Correct the payload, or the schema.
+    /// The payload violates the schema of its event type, and the project rejects such events. The
+    /// violations name each place. Correct the payload or the schema.
     PayloadSchemaViolation = "PAYLOAD_SCHEMA_VIOLATION";
-    /// The request is not well-formed: not HTTP, not JSON, not UTF-8, too deep, a key twice, an
-    /// unknown field; in gRPC a broken frame or a message that does not decode. Correct the
-    /// request.
+    /// The request is not well-formed: invalid HTTP, JSON or UTF-8, nesting that is too deep, a
+    /// duplicate key, an unknown field; in gRPC, a broken frame or a message that cannot be
+    /// decoded. Correct the request.
     MalformedRequest = "MALFORMED_REQUEST";
-    /// The request, or the answer that it asks for, is larger than allowed. Send less at once, or
-    /// ask for a smaller page.
+    /// The request or its response is larger than allowed. Send less at once, or request a smaller
+    /// page.
     TooLarge = "TOO_LARGE";
     /// Path and query are longer than allowed. Shorten the query.
     UriTooLong = "URI_TOO_LONG";
-    /// The header fields of the request are larger, or more, than allowed. Send fewer or shorter
+    /// The header fields of the request exceed the limit in number or size. Send fewer or shorter
     /// ones.
     HeadersTooLarge = "HEADERS_TOO_LARGE";
-    /// The content type, or the encoding of the messages, is not one that the server takes; the
-    /// message names those that it takes.
+    /// The server does not accept the content type, or the encoding of the messages. The message
+    /// names those that it accepts.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE";
-    /// The body came too slowly, and the connection is closed. Nothing took effect; send it again.
+    /// The body arrived too slowly, and the connection is closed. Nothing took effect. Send the
+    /// request again.
     TooSlow = "TOO_SLOW";
-    /// No API key was sent, or it is not one. Send "Authorization: Bearer" and a key.
+    /// The API key is missing or malformed. Send "Authorization: Bearer" and a key.
     MissingCredentials = "MISSING_CREDENTIALS";
-    /// The API key is unknown, revoked or expired. Use another.
+    /// The API key is unknown, revoked or expired. Use another key.
     InvalidCredentials = "INVALID_CREDENTIALS";
-    /// The API key lacks the scope that the method requires; the message names it.
+    /// The API key lacks the scope that the method requires. The message names the scope.
     MissingScope = "MISSING_SCOPE";
-    /// The API key may not give what it does not have itself, or is bound to a project.
+    /// The API key cannot grant more than it has itself, or is bound to a project.
     BeyondOwnScope = "BEYOND_OWN_SCOPE";
-    /// It does not exist, or the API key does not reach it.
+    /// The object does not exist, or the API key has no access to it.
     NotFound = "NOT_FOUND";
-    /// No method or path of that name.
+    /// There is no method or path of this name.
     UnknownMethod = "UNKNOWN_METHOD";
-    /// The path exists with other HTTP methods; the Allow header names them.
+    /// The path exists with other HTTP methods, which the Allow header lists.
     MethodNotAllowed = "METHOD_NOT_ALLOWED";
-    /// An object with the given id exists.
+    /// An object with the given ID already exists.
     AlreadyExists = "ALREADY_EXISTS";
-    /// The idempotency key or request id was used with another request. Use a new key for a new
+    /// The idempotency key or request ID was used with another request. Use a new key for a new
     /// request.
     IdempotencyConflict = "IDEMPOTENCY_CONFLICT";
-    /// The state of the object does not allow it; the message says why.
+    /// The state of the object does not allow the request. The message says why.
     FailedPrecondition = "FAILED_PRECONDITION";
-    /// Deliveries of the event are pending, and need its payload. Wait until they ended, or cancel
-    /// them by deleting their endpoints.
+    /// Deliveries of the event are pending and need its payload. Wait until they have ended, or
+    /// cancel them by deleting their endpoints.
     DeliveriesPending = "DELIVERIES_PENDING";
-    /// The payload of the event was erased: there is nothing to deliver any more. Publish it anew,
-    /// if you have it.
+    /// The payload of the event was erased, so it cannot be delivered. Publish the event again if
+    /// you have it.
     PayloadErased = "PAYLOAD_ERASED";
-    /// The page token is not one of ours, or belongs to other filters. Begin with the first page.
+    /// The page token is invalid, or belongs to a list with other filters. Begin with the first
+    /// page.
     InvalidPageToken = "INVALID_PAGE_TOKEN";
-    /// The cursor is from before what is kept, or of another database. Begin anew without one; what
-    /// lies between is read from the lists.
+    /// The cursor is older than the retained history, or is from another database. Begin again
+    /// without a cursor, and read the gap from the lists.
     CursorExpired = "CURSOR_EXPIRED";
-    /// The method answers server-sent events only, which the Accept header refuses. Accept
+    /// The method only returns server-sent events, which the Accept header excludes. Accept
     /// text/event-stream.
     NotAcceptable = "NOT_ACCEPTABLE";
-    /// A bounded queue is full. Retry after the time given.
+    /// Creates the error that a bounded queue is full. Retry after the time given.
     Overloaded = "OVERLOADED";
-    /// The API key, its project or its organization has used up its share of something that all
-    /// callers share; the message says whose share and of what. Nothing took effect. End something
-    /// of the same kind, or retry after the time given.
+    /// The API key, its project or its organization has used up its share of a resource that
+    /// callers share. The message names the share and the resource. Nothing took effect. End
+    /// something of the same kind, or retry after the time given.
     ShareExhausted = "SHARE_EXHAUSTED";
-    /// A server that is needed does not answer. Whether the request took effect is unknown; retry
-    /// with the same idempotency key.
+    /// A server that is needed does not answer. It is unknown whether the request took effect.
+    /// Retry with the same idempotency key.
     Unavailable = "UNAVAILABLE";
-    /// The deadline of the request passed. Whether it took effect is unknown; retry with the same
-    /// idempotency key.
+    /// The deadline of the request has passed. It is unknown whether the request took effect. Retry
+    /// with the same idempotency key.
     DeadlineExceeded = "DEADLINE_EXCEEDED";
-    /// The server is shutting down and took no more. Connect again after the time given, and resend
-    /// what was not acknowledged.
+    /// The server is shutting down and accepts no more. Connect again after the time given, and
+    /// resend everything that was not acknowledged.
     ShuttingDown = "SHUTTING_DOWN";
-    /// Nothing came on an open stream or upload for too long. Connect again when there is something
-    /// to send.
+    /// Nothing arrived on an open stream or upload for too long. Connect again when there is
+    /// something to send.
     StreamIdle = "STREAM_IDLE";
-    /// A fault of the server. Report it with the request id.
+    /// The server has a fault. Report it with the request ID.
     Internal = "INTERNAL";
 }
 
@@ -118,17 +121,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is wrong with one field.
+/// A violation of a rule by one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
     /// The path of the field in the request, as in `event.headers["x-a"]` or
     /// `events[3].event_type`.
     pub field: String,
-    /// What is wrong, with the limit.
+    /// The violation, with the limit.
     pub description: String,
 }
 
-/// A failure that a caller may see: it never holds secrets, addresses of the inside or SQL.
+/// An error that a caller may see. It never contains secrets, internal addresses or SQL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -136,26 +139,26 @@ pub struct Error {
     pub reason: Reason,
     /// For developers, in English.
     pub message: Cow<'static, str>,
-    /// Fields that are wrong.
+    /// The violations by fields.
     pub violations: Vec<FieldViolation>,
     /// When a retry may help.
     pub retry_after: Option<Duration>,
 }
 
 impl Error {
-    /// With a reason and a message.
+    /// Creates an error with a reason and a message.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into(), violations: Vec::new(), retry_after: None }
     }
 
-    /// One field is wrong.
+    /// Creates an error about one field.
     #[must_use]
     pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::fields(vec![FieldViolation { field: field.into(), description: description.into() }])
     }
 
-    /// Fields are wrong; `violations` is not empty.
+    /// Creates an error about fields. `violations` must not be empty.
     #[must_use]
     pub fn fields(violations: Vec<FieldViolation>) -> Self {
         let message = violations
@@ -171,13 +174,13 @@ impl Error {
         }
     }
 
-    /// A thing of this kind is not there for the caller.
+    /// Creates the error that an object of this kind does not exist for the caller.
     #[must_use]
     pub fn not_found(what: &'static str) -> Self {
         Self::new(Reason::NotFound, format!("{what} not found"))
     }
 
-    /// The outcome is unknown; a retry may help.
+    /// Creates the error that the outcome is unknown and a retry may help.
     #[must_use]
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -186,7 +189,7 @@ impl Error {
         }
     }
 
-    /// The process ends; another may be there already.
+    /// Creates the error that the process is ending. Another may be running already.
     #[must_use]
     pub fn shutting_down() -> Self {
         let message = "the server is shutting down: connect again";
@@ -196,13 +199,13 @@ impl Error {
         }
     }
 
-    /// A bounded queue is full.
+    /// Creates the error that a bounded queue is full.
     #[must_use]
     pub fn overloaded(message: impl Into<Cow<'static, str>>) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Reason::Overloaded, message) }
     }
 
-    /// A caller has used up its share of a bounded resource.
+    /// Creates the error that a caller has used up its share of a resource.
     #[must_use]
     pub fn share_exhausted(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -211,20 +214,20 @@ impl Error {
         }
     }
 
-    /// Whether it was refused because too much is under way, and had no effect: the same request
-    /// may succeed later.
+    /// Whether the request was refused because of load, and had no effect. The same request may
+    /// succeed later.
     #[must_use]
     pub fn is_overload(&self) -> bool {
         matches!(self.reason, Reason::Overloaded | Reason::ShareExhausted)
     }
 
-    /// A fault of ours.
+    /// Creates the error of an internal fault.
     #[must_use]
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Reason::Internal, message)
     }
 
-    /// The same error with `prefix` before each field's path.
+    /// Returns the error with `prefix` before the path of each field.
     #[must_use]
     pub fn within(mut self, prefix: &str) -> Self {
         if self.violations.is_empty() {
@@ -237,23 +240,23 @@ impl Error {
     }
 }
 
-/// Collects what is wrong with the fields of one request.
+/// Collects the violations of one request.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<FieldViolation>);
 
 impl Violations {
-    /// None yet.
+    /// Returns an empty collection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A field is wrong.
+    /// Adds a violation.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(FieldViolation { field: field.into(), description: description.into() });
     }
 
-    /// A field is wrong unless `good`.
+    /// Adds a violation unless `good`.
     pub fn require(
         &mut self,
         good: bool,
@@ -265,7 +268,7 @@ impl Violations {
         }
     }
 
-    /// The value, or a violation that the error describes.
+    /// Returns the value, or adds the error as a violation.
     pub fn check<T>(
         &mut self,
         field: impl Into<String>,
@@ -280,7 +283,7 @@ impl Violations {
         }
     }
 
-    /// OK when nothing is wrong.
+    /// Succeeds if there are no violations.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::fields(self.0)) }
     }

@@ -1,14 +1,14 @@
-//! The headers of a request to an endpoint: which ones events and endpoints may give, and which
-//! only Outrider sets. Whatever may be given is sent.
+//! The headers of a request to an endpoint: which ones events and endpoints may set, and which only
+//! Outrider sets. Every header that may be set is sent.
 
-/// The header with the number of the attempt; 1 for the first.
+/// The header with the number of the attempt. The first attempt is 1.
 pub const ATTEMPT: &str = "outrider-attempt";
 /// The header with the type of the event.
 pub const EVENT_TYPE: &str = "outrider-event-type";
-/// The header with the ordering key of the event, where it has one.
+/// The header with the ordering key of the event, if it has one.
 pub const ORDERING_KEY: &str = "outrider-ordering-key";
 
-/// Why a header cannot be given.
+/// The reason why a header is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("must have a name of letters, digits and !#$%&'*+-.^_`|~")]
@@ -39,11 +39,11 @@ pub enum Refused {
     Trace,
 }
 
-/// Whether events and endpoints may give this header; the name is in lower case.
+/// Checks whether events and endpoints may set this header. The name is in lower case.
 ///
 /// # Errors
 ///
-/// Why they may not.
+/// The reason why they may not.
 pub fn check(name: &str, value: &str) -> Result<(), Refused> {
     if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(Refused::Name);
@@ -61,7 +61,7 @@ pub fn check(name: &str, value: &str) -> Result<(), Refused> {
     }
 }
 
-/// Why nobody but Outrider sets the header of this name (in lower case), if that is so.
+/// Returns the reason why only Outrider sets this header (in lower case), if that is the case.
 #[must_use]
 pub fn reserved(name: &str) -> Option<Refused> {
     match name {
@@ -77,7 +77,7 @@ pub fn reserved(name: &str) -> Option<Refused> {
     }
 }
 
-/// Whether a text is a token of RFC 9110, as names of headers and the parts of media types are.
+/// Whether a text is a token of RFC 9110, like header names and the parts of media types.
 #[must_use]
 pub fn is_token(text: &str) -> bool {
     !text.is_empty()
@@ -86,7 +86,7 @@ pub fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Whether a byte may stand in the value of a header that somebody gives.
+/// Whether a byte is permitted in the value of a given header.
 #[must_use]
 pub fn is_value_byte(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~')

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::Timestamp;
 
-/// Why a text is not an id of the wanted kind.
+/// The error of a text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be \"{prefix}_\" and 26 characters of lower-case base32")]
 pub struct Malformed {
-    /// The prefix that was wanted.
+    /// The expected prefix.
     pub prefix: &'static str,
 }
 
@@ -34,28 +34,28 @@ macro_rules! ids {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// What stands before the underscore.
+            /// The text before the underscore.
             pub const PREFIX: &'static str = $prefix;
 
-            /// A new id at a time, from 8 random bytes.
+            /// Creates an id from a time and 8 random bytes.
             #[must_use]
             pub fn new(at: Timestamp, random: u64) -> Self {
                 Self(uuid_v7(at, random))
             }
 
-            /// From 16 bytes.
+            /// Converts 16 bytes to an id.
             #[must_use]
             pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
                 Uuid::from_slice(bytes).ok().map(Self)
             }
 
-            /// The 16 bytes.
+            /// Returns the 16 bytes.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// The id's time, to the millisecond.
+            /// Returns the time of the id, to the millisecond.
             #[must_use]
             pub fn time(&self) -> Timestamp {
                 time_of(self.0)
@@ -103,7 +103,7 @@ macro_rules! ids {
 }
 
 ids! {
-    /// An organisation.
+    /// An organization.
     OrganizationId = "org";
     /// A project.
     ProjectId = "prj";
@@ -115,9 +115,9 @@ ids! {
     SecretId = "sec";
     /// A subscription.
     SubscriptionId = "sub";
-    /// An event type in a catalogue; callers know it by its name.
+    /// An event type in a catalog. Callers identify it by name.
     EventTypeId = "ety";
-    /// An event; receivers see it as webhook-id.
+    /// An event. Receivers see it as webhook-id.
     EventId = "evt";
     /// A delivery.
     DeliveryId = "dlv";
@@ -126,8 +126,8 @@ ids! {
 }
 
 impl DeliveryId {
-    /// The one id of an event's delivery to an endpoint: the event's time, then a hash. Doing a
-    /// step twice writes nothing twice. A replay carries its own time.
+    /// Returns the only id of an event's delivery to an endpoint: the event's time and a hash. So
+    /// doing a step twice writes nothing twice. A replay has a time of its own.
     #[must_use]
     pub fn derive(at: Timestamp, event: EventId, endpoint: EndpointId, replay_number: u32) -> Self {
         let mut input = [0; 36];
@@ -139,9 +139,9 @@ impl DeliveryId {
 }
 
 impl AttemptId {
-    /// The one id of an exchange: the delivery's time, then a hash of delivery, attempt, generation
-    /// and start. One that is reported again has the same; two of one attempt, as when another
-    /// worker took a lease over, differ by when they began.
+    /// Returns the only id of an exchange: the delivery's time and a hash of delivery, attempt,
+    /// generation and start. An exchange that is reported again has the same id. Two exchanges of
+    /// one attempt, such as after another worker took over a lease, differ by their start.
     #[must_use]
     pub fn derive(delivery: DeliveryId, number: u32, generation: u32, start: Timestamp) -> Self {
         let mut input = [0; 32];
@@ -153,8 +153,8 @@ impl AttemptId {
     }
 }
 
-/// RFC 9562 UUIDv7 whose 12 bits after the milliseconds hold the fraction of the millisecond, so
-/// that ids of one process sort by time.
+/// Returns an RFC 9562 UUIDv7. Its 12 bits after the milliseconds contain the fraction of the
+/// millisecond, so that ids of one process sort by time.
 fn uuid_v7(at: Timestamp, random: u64) -> Uuid {
     let millis = u128::from(at.millis().max(0).unsigned_abs()) & 0xffff_ffff_ffff;
     let fraction = u128::from(at.0.rem_euclid(1_000).unsigned_abs() * 4096 / 1_000);
@@ -174,15 +174,15 @@ fn timed_hash(at: Timestamp, input: &[u8]) -> Uuid {
     )
 }
 
-/// The smallest and the largest UUID of a millisecond range `[from, to)`: bounds for look-ups by
-/// time.
+/// Returns the smallest and the largest UUID of a range of milliseconds `[from, to)`: bounds for
+/// lookups by time.
 #[must_use]
 pub fn uuid_bound(at: Timestamp) -> Uuid {
     let millis = u128::from(at.millis().clamp(0, 0xffff_ffff_ffff).unsigned_abs());
     Uuid::from_u128(millis << 80)
 }
 
-/// The time in a UUIDv7, to the millisecond.
+/// Returns the time in a UUIDv7, to the millisecond.
 #[must_use]
 pub fn time_of(id: Uuid) -> Timestamp {
     Timestamp(i64::try_from(id.as_u128() >> 80).unwrap_or(0) * 1_000)
@@ -201,7 +201,7 @@ fn write_base32(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn read_base32(text: &str) -> Option<u128> {
     let bytes = text.as_bytes();
-    // 26 characters hold 130 bits: the first may only be 0 to 7.
+    // 26 characters encode 130 bits, so the first may only be 0 to 7.
     if bytes.len() != 26 || bytes[0] > b'7' {
         return None;
     }

@@ -1,11 +1,11 @@
-//! What is asked of a JSON text before anything reads it.
+//! Checks JSON texts before they are parsed.
 
 use memchr::memchr2;
 
 use crate::limits::JSON_DEPTH;
 
-/// Whether brackets outside strings nest no deeper than the limit. Of a text that is not valid JSON
-/// this says only that a reader goes no deeper before it finds out.
+/// Whether brackets outside strings nest no deeper than the limit. If the text is not valid JSON,
+/// this only means that a parser goes no deeper before it fails.
 #[must_use]
 pub fn is_shallow(text: &[u8]) -> bool {
     let (mut depth, mut at) = (0_usize, 0);
@@ -26,7 +26,8 @@ pub fn is_shallow(text: &[u8]) -> bool {
     true
 }
 
-/// The bytes of a string after its first quote. Large payloads are mostly strings.
+/// Returns the number of bytes of a string after its first quote. Large payloads are mostly
+/// strings.
 fn rest_of_string(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(found) = memchr2(b'"', b'\\', &text[at..]) {
@@ -34,7 +35,7 @@ fn rest_of_string(text: &[u8]) -> usize {
         if text[at - 1] == b'"' {
             return at;
         }
-        // What is escaped ends nothing.
+        // An escaped character does not end the string.
         at = (at + 1).min(text.len());
     }
     text.len()

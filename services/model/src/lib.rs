@@ -12,6 +12,7 @@ pub mod event;
 pub mod event_type;
 pub mod header;
 pub mod id;
+pub mod job;
 pub mod json;
 pub mod limits;
 pub mod noun;
@@ -39,13 +40,18 @@ pub use endpoint::{
     DeliveryLimits, Endpoint, EndpointFixed, EndpointSpec, EndpointState, Headers, Target,
 };
 pub use error::{Error, FieldViolation, Reason, Result};
-pub use event::{Event, Origin, RoutingOutcome, Trace};
+pub use event::{
+    AcceptedEvent, AdmittedEvent, Event, Idempotency, Origin, RoutingOutcome, Trace, UsedKey,
+};
 pub use event_type::{
     EventType, EventTypeDefinition, EventTypeFixed, EventTypePattern, EventTypeSpec,
 };
 pub use id::{
     ApiKeyId, AttemptId, DeliveryId, EndpointId, EventId, EventTypeId, OrganizationId, ProjectId,
     SecretId, SubscriptionId,
+};
+pub use job::{
+    AttemptResult, Job, JobEvent, JobPayload, JobReport, JobResult, Receipt, ReportedJob,
 };
 pub use noun::{Meta, Noun, Spec};
 pub use page::{Page, PageRequest};

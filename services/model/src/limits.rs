@@ -1,44 +1,44 @@
-//! Bounds that are part of the API. Those that operators may change are settings; these are not.
+//! Limits that are part of the API. Limits that operators can change are settings instead.
 
-/// An event type, in bytes.
+/// Maximum length of an event type, in bytes.
 pub const EVENT_TYPE_BYTES: usize = 256;
-/// A name shown to people, in characters.
+/// Maximum length of a display name, in characters.
 pub const NAME_CHARACTERS: usize = 128;
-/// A description, in characters.
+/// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARACTERS: usize = 1_024;
-/// An idempotency key, ordering key or owner id, in bytes.
+/// Maximum length of an idempotency key, ordering key or owner id, in bytes.
 pub const KEY_BYTES: usize = 255;
-/// A request id, in bytes.
+/// Maximum length of a request id, in bytes.
 pub const REQUEST_ID_BYTES: usize = 128;
-/// Headers or metadata entries of one object.
+/// Maximum number of headers or metadata entries of an object.
 pub const MAP_ENTRIES: usize = 32;
-/// Headers or metadata of one object, names and values together, in bytes.
+/// Maximum size of the headers or metadata of an object, names and values together, in bytes.
 pub const MAP_BYTES: usize = 8 * 1_024;
-/// Events in one batch.
+/// Maximum number of events in a batch.
 pub const BATCH_EVENTS: usize = 1_000;
-/// Patterns in one subscription.
+/// Maximum number of patterns in a subscription.
 pub const SUBSCRIPTION_EVENT_TYPES: usize = 256;
-/// A media type, in bytes.
+/// Maximum length of a media type, in bytes.
 pub const CONTENT_TYPE_BYTES: usize = 255;
-/// A URL, in bytes.
+/// Maximum length of a URL, in bytes.
 pub const URL_BYTES: usize = 2_048;
-/// Nesting of JSON.
+/// Maximum nesting of JSON.
 pub const JSON_DEPTH: usize = 128;
-/// An endpoint's deadline for one exchange, in milliseconds: least, default, most.
+/// Deadline of an endpoint for one exchange, in milliseconds: minimum, default, maximum.
 pub const TIMEOUT_MILLIS: (u64, u64, u64) = (1_000, 15_000, 30_000);
-/// An endpoint's requests under way at once: least, default, most.
+/// Requests of an endpoint in flight: minimum, default, maximum.
 pub const MAX_IN_FLIGHT: (u32, u32, u32) = (1, 64, 1_024);
-/// How far ahead deliver_at may lie, in days.
+/// Maximum time until deliver_at, in days.
 pub const DELIVER_AT_DAYS: u64 = 30;
-/// Entries of a page: default, most.
+/// Entries of a page: default, maximum.
 pub const PAGE_SIZE: (u32, u32) = (50, 500);
-/// Event types in the catalogue of one project.
+/// Maximum number of event types in the catalog of a project.
 pub const EVENT_TYPES: u32 = 5_000;
-/// The text of one JSON Schema, in bytes.
+/// Maximum length of a JSON Schema, in bytes.
 pub const SCHEMA_BYTES: usize = 64 * 1_024;
-/// Violations of a schema that are told of one payload.
+/// Maximum number of schema violations reported for a payload.
 pub const SCHEMA_VIOLATIONS: usize = 20;
-/// The name of a stream of events, in bytes.
+/// Maximum length of the name of a stream of events, in bytes.
 pub const STREAM_ID_BYTES: usize = 64;
-/// How long a project may keep payloads, when not as long as its events, in seconds: least, most.
+/// Retention of payloads if it is shorter than that of events, in seconds: minimum, maximum.
 pub const PAYLOAD_RETENTION_SECONDS: (u64, u64) = (60, 3_650 * 86_400);

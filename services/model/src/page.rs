@@ -1,24 +1,23 @@
-//! Pages of a list, by a key that sorts (AIP-158). A page asks for what lies after or before a key,
-//! never for an offset.
+//! Pages of a list (AIP-158). A page begins after or before a position, never at an offset.
 
 use uuid::Uuid;
 
 use crate::Timestamp;
 
-/// What an item is sorted by in its list. No two items of a list have the same.
-pub trait Place: Copy {
-    /// Of how many bytes a token holds it.
+/// The sort key of an item in its list. It is unique in the list.
+pub trait Position: Copy {
+    /// Number of bytes in a page token.
     const BYTES: usize;
 
-    /// Appends these bytes.
+    /// Appends the bytes.
     fn write(&self, bytes: &mut Vec<u8>);
 
-    /// Reads them again; none when they are not so many.
+    /// Reads the bytes. Returns `None` if the number of bytes is wrong.
     fn read(bytes: &[u8]) -> Option<Self>;
 }
 
 /// Most lists are sorted by id.
-impl Place for Uuid {
+impl Position for Uuid {
     const BYTES: usize = 16;
 
     fn write(&self, bytes: &mut Vec<u8>) {
@@ -30,18 +29,19 @@ impl Place for Uuid {
     }
 }
 
-/// Where an attempt stands: among those of its delivery by its number, otherwise by its start.
+/// The position of an attempt: by number among the attempts of its delivery, otherwise by start
+/// time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttemptPlace {
-    /// Its number within its delivery.
+pub struct AttemptPosition {
+    /// Number within its delivery.
     pub number: u32,
-    /// When it started.
+    /// Start time.
     pub started_at: Timestamp,
-    /// Its id, for those that started in the same microsecond.
+    /// Id, which orders attempts that started in the same microsecond.
     pub id: Uuid,
 }
 
-impl Place for AttemptPlace {
+impl Position for AttemptPosition {
     const BYTES: usize = 4 + 8 + 16;
 
     fn write(&self, bytes: &mut Vec<u8>) {
@@ -61,38 +61,38 @@ impl Place for AttemptPlace {
     }
 }
 
-/// Which part of a list is wanted.
+/// A request for a part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest<P = Uuid> {
-    /// At most so many.
+    /// Maximum number of items.
     pub size: u32,
-    /// Where it begins; the list's begin when absent.
+    /// Where the page begins. `None` for the beginning of the list.
     pub from: Option<Cursor<P>>,
 }
 
-/// A place in a list and the direction in which to go on.
+/// A position in a list, and the direction in which to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursor<P = Uuid> {
-    /// What comes after this place in the list's order.
+    /// The items after this position.
     After(P),
-    /// What comes before it.
+    /// The items before this position.
     Before(P),
 }
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T, P = Uuid> {
-    /// In the list's order, whichever way it was asked for.
+    /// In the order of the list, in both directions.
     pub items: Vec<T>,
-    /// Where the next page begins; absent on the last.
+    /// Where the next page begins. `None` on the last page.
     pub next: Option<Cursor<P>>,
-    /// Where the previous page begins; absent on the first.
+    /// Where the previous page begins. `None` on the first page.
     pub previous: Option<Cursor<P>>,
 }
 
-impl<T, P: Place> Page<T, P> {
-    /// Makes a page from up to `size + 1` items in the order of the request's direction: the extra
-    /// one tells that there are more.
+impl<T, P: Position> Page<T, P> {
+    /// Makes a page from up to `size + 1` items in the direction of the request. The extra item
+    /// shows that there are more.
     #[must_use]
     pub fn from_rows(request: PageRequest<P>, mut rows: Vec<T>, place: impl Fn(&T) -> P) -> Self {
         let size = request.size as usize;
@@ -112,7 +112,7 @@ impl<T, P: Place> Page<T, P> {
         Self { items: rows, next, previous }
     }
 
-    /// The same page of other items.
+    /// Converts the items of a page.
     #[must_use]
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U, P> {
         Page {
@@ -129,12 +129,16 @@ mod tests {
 
     #[test]
     fn places_are_written_and_read() {
-        let place = AttemptPlace { number: 3, started_at: Timestamp(-7), id: Uuid::from_u128(5) };
+        let place =
+            AttemptPosition { number: 3, started_at: Timestamp(-7), id: Uuid::from_u128(5) };
         let mut bytes = Vec::new();
         place.write(&mut bytes);
-        assert_eq!((bytes.len(), AttemptPlace::read(&bytes)), (AttemptPlace::BYTES, Some(place)));
+        assert_eq!(
+            (bytes.len(), AttemptPosition::read(&bytes)),
+            (AttemptPosition::BYTES, Some(place))
+        );
         for wrong in [&bytes[1..], &bytes[..3], &[], &[bytes.as_slice(), &[0]].concat()] {
-            assert_eq!((AttemptPlace::read(wrong), Uuid::read(wrong)), (None, None));
+            assert_eq!((AttemptPosition::read(wrong), Uuid::read(wrong)), (None, None));
         }
     }
 

@@ -1,23 +1,23 @@
-//! Who is asking. Every call of the store takes a principal.
+//! The caller of a request. Every call of the store takes a principal.
 
 use crate::{ApiKeyId, Error, OrganizationId, ProjectId, Result, Scope, ScopeSet};
 
-/// The caller, as the shared authentication layer made it from an API key.
+/// The caller, derived from an API key by the shared authentication layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The organisation; nothing outside it exists for the caller.
+    /// The organization. Nothing outside it exists for the caller.
     pub organization: OrganizationId,
-    /// The one project the key is bound to; all of the organisation's when absent.
+    /// The project that the key is bound to. `None` for all projects of the organization.
     pub project: Option<ProjectId>,
-    /// The one owner of endpoints the key is bound to; all when absent.
+    /// The owner of endpoints that the key is bound to. `None` for all owners.
     pub owner: Option<String>,
-    /// Who acts, for the audit trail.
+    /// The actor, for the audit trail.
     pub actor: Actor,
-    /// What it may do.
+    /// The permissions.
     pub scopes: ScopeSet,
 }
 
-/// Who acts.
+/// The actor of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// An API key.
@@ -36,7 +36,7 @@ impl std::fmt::Display for Actor {
 }
 
 impl Principal {
-    /// The operator, with everything in one organisation.
+    /// Returns the operator, with access to everything in one organization.
     #[must_use]
     pub fn system(organization: OrganizationId) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl Principal {
         }
     }
 
-    /// Refuses a project that the key is not bound to, as if it did not exist. That the project
-    /// belongs to the organisation is the store's to check.
+    /// Refuses a project that the key is not bound to, as if it did not exist. The store checks
+    /// that the project belongs to the organization.
     pub fn require_project(&self, project: ProjectId) -> Result<()> {
         match self.project {
             Some(own) if own != project => Err(Error::not_found("project")),

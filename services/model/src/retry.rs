@@ -1,21 +1,21 @@
-//! When a failed attempt is repeated.
+//! The schedule of retries.
 
 use std::time::Duration;
 
-/// A schedule of waits: the first after the first failed attempt, and so on. When it is used up,
-/// the delivery has failed.
+/// A schedule of waits: the first wait follows the first failed attempt, and so on. When all are
+/// used up, the delivery has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     waits: Vec<Duration>,
 }
 
-/// Each wait is multiplied by a number drawn from 1 − JITTER to 1 + JITTER, so that failures that
-/// began together do not return together.
+/// Each wait is multiplied by a random number from 1 − JITTER to 1 + JITTER, so that deliveries
+/// that failed together are not retried together.
 pub const JITTER: f64 = 0.2;
 
 impl Default for RetryPolicy {
-    /// Fifteen attempts over 75 hours: the example schedule of Standard Webhooks 1.0.0, and five
-    /// attempts in its first gap for what fails while an endpoint is restarted.
+    /// Fifteen attempts over 75 hours: the example schedule of Standard Webhooks 1.0.0, with five
+    /// more attempts in its first gap, for endpoints that are being restarted.
     fn default() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
@@ -36,20 +36,20 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// From waits; none means a single attempt.
+    /// Creates a schedule from waits. Without waits, there is a single attempt.
     #[must_use]
     pub fn new(waits: Vec<Duration>) -> Self {
         Self { waits }
     }
 
-    /// The waits.
+    /// Returns the waits.
     #[must_use]
     pub fn waits(&self) -> &[Duration] {
         &self.waits
     }
 
-    /// How long to wait after the attempt of this number (1 for the first) failed; none when no
-    /// attempt is left. `random` is drawn uniformly from 0 to 1.
+    /// Returns how long to wait after the attempt of this number (1 for the first) has failed, or
+    /// `None` if no attempt is left. `random` is drawn uniformly from 0 to 1.
     #[must_use]
     pub fn wait_after(&self, attempt: u32, random: f64) -> Option<Duration> {
         let wait = self.waits.get(usize::try_from(attempt).ok()?.checked_sub(1)?)?;

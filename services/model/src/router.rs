@@ -1,11 +1,11 @@
-//! From an event to the endpoints that it goes to.
+//! Routes events to endpoints.
 
 use std::collections::HashMap;
 
 use crate::{EndpointId, EventTypePattern, Subscription, SubscriptionId};
 
-/// The compiled subscriptions of one project. Matching costs a look-up per dot of the type, however
-/// many subscriptions there are.
+/// The compiled subscriptions of a project. Matching costs a lookup per part of the type,
+/// regardless of the number of subscriptions.
 #[derive(Debug, Default)]
 pub struct Router {
     all: Vec<Entry>,
@@ -19,16 +19,16 @@ struct Entry {
     subscription: SubscriptionId,
 }
 
-/// One endpoint that an event goes to.
+/// An endpoint that an event goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub endpoint: EndpointId,
-    /// All that matched, in the order of their ids.
+    /// All matching subscriptions, in the order of their ids.
     pub subscriptions: Vec<SubscriptionId>,
 }
 
 impl Router {
-    /// Compiles subscriptions. Their ids are time-ordered, so that the lowest is the oldest.
+    /// Compiles subscriptions. Ids are ordered by time, so the lowest is the oldest.
     #[must_use]
     pub fn new<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> Self {
         let mut router = Self::default();
@@ -50,7 +50,8 @@ impl Router {
         router
     }
 
-    /// One route per endpoint with a matching subscription, in the order of the endpoints' ids.
+    /// Returns one route per endpoint with a matching subscription, in the order of the endpoints'
+    /// ids.
     #[must_use]
     pub fn route(&self, event_type: &str) -> Vec<Route> {
         let prefixes =

@@ -1,10 +1,10 @@
-//! What an API key may do.
+//! The permissions of an API key.
 
 use std::fmt;
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $name:ident = $bit:literal, $text:literal;)*) => {
-        /// One permission. The numbers are those of `outrider.options.v1.Scope` and are stored.
+        /// A permission. The numbers are those of `outrider.options.v1.Scope`, and are stored.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Scope {$($(#[$doc])* $name = $bit,)*}
@@ -13,7 +13,7 @@ macro_rules! scopes {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// By its number.
+            /// Returns the scope with this number.
             #[must_use]
             pub fn from_number(number: i32) -> Option<Self> {
                 match number {$($bit => Some(Self::$name),)* _ => None}
@@ -29,7 +29,7 @@ macro_rules! scopes {
 }
 
 scopes! {
-    /// Everything within the key's reach.
+    /// Everything that the key has access to.
     Admin = 1, "SCOPE_ADMIN";
     /// Publish events.
     EventsPublish = 2, "SCOPE_EVENTS_PUBLISH";
@@ -49,9 +49,9 @@ scopes! {
     ApiKeysRead = 9, "SCOPE_API_KEYS_READ";
     /// Change API keys.
     ApiKeysWrite = 10, "SCOPE_API_KEYS_WRITE";
-    /// Read the organisation.
+    /// Read the organization.
     OrganizationsRead = 11, "SCOPE_ORGANIZATIONS_READ";
-    /// Change the organisation.
+    /// Change the organization.
     OrganizationsWrite = 12, "SCOPE_ORGANIZATIONS_WRITE";
     /// Read event types.
     EventTypesRead = 13, "SCOPE_EVENT_TYPES_READ";
@@ -59,19 +59,19 @@ scopes! {
     EventTypesWrite = 14, "SCOPE_EVENT_TYPES_WRITE";
 }
 
-/// A set of scopes, a bit each.
+/// A set of scopes, with a bit for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScopeSet(u64);
 
 impl ScopeSet {
-    /// From its stored form; bits of unknown scopes are dropped.
+    /// Converts the stored form. Drops the bits of unknown scopes.
     #[must_use]
     pub fn from_bits(bits: i64) -> Self {
         let known = Scope::ALL.iter().copied().collect::<Self>();
         Self(bits.cast_unsigned() & known.0)
     }
 
-    /// The stored form.
+    /// Returns the stored form.
     #[must_use]
     pub fn bits(self) -> i64 {
         self.0.cast_signed()
@@ -83,19 +83,19 @@ impl ScopeSet {
         self.0 & (1 << scope as u8 | 1 << Scope::Admin as u8) != 0
     }
 
-    /// Whether all that `other` permits is permitted.
+    /// Whether the set permits everything that `other` permits.
     #[must_use]
     pub fn covers(self, other: Self) -> bool {
         other.iter().all(|scope| self.permits(scope))
     }
 
-    /// Whether it permits nothing.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The scopes in it.
+    /// Returns the scopes in the set.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.iter().copied().filter(move |scope| self.0 & 1 << *scope as u8 != 0)
     }

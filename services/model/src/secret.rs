@@ -1,5 +1,4 @@
-//! Secrets that never show themselves: neither in logs nor in errors, and compared in constant
-//! time.
+//! Secrets. They never appear in logs or errors, and are compared in constant time.
 
 use std::fmt;
 
@@ -9,18 +8,18 @@ use subtle::ConstantTimeEq;
 
 use crate::ApiKeyId;
 
-/// The key with which webhooks to an endpoint are signed, by Standard Webhooks: 24 to 64 bytes,
-/// written `whsec_` and base64.
+/// The key that signs webhooks to an endpoint, by Standard Webhooks: 24 to 64 bytes, written as
+/// `whsec_` and base64.
 #[derive(Clone)]
 pub struct SigningSecret(Vec<u8>);
 
-/// Why a text is not a signing secret.
+/// The error of a text that is not a signing secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be \"whsec_\" and the base64 of 24 to 64 bytes, or the base64 alone")]
 pub struct MalformedSecret;
 
 impl SigningSecret {
-    /// From the bytes of the key.
+    /// Creates a secret from the bytes of the key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MalformedSecret> {
         if (24..=64).contains(&bytes.len()) {
             Ok(Self(bytes.to_vec()))
@@ -29,7 +28,7 @@ impl SigningSecret {
         }
     }
 
-    /// From its text. `v1,whsec_…`, a common slip, is taken too.
+    /// Parses the text. Also accepts `v1,whsec_…`, a common mistake.
     pub fn parse(text: &str) -> Result<Self, MalformedSecret> {
         let text = text.strip_prefix("v1,").unwrap_or(text);
         let text = text.strip_prefix("whsec_").unwrap_or(text);
@@ -37,7 +36,7 @@ impl SigningSecret {
         Self::from_bytes(&bytes)
     }
 
-    /// The bytes of the key.
+    /// Returns the bytes of the key.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -59,7 +58,7 @@ impl fmt::Debug for SigningSecret {
 /// An API key as its owner sends it: `ork_`, the key's id, `_`, and 32 random bytes.
 #[derive(Clone)]
 pub struct Token {
-    /// Which key.
+    /// The id of the key.
     pub id: ApiKeyId,
     secret: [u8; 32],
 }
@@ -68,7 +67,7 @@ const TOKEN_PREFIX: &str = "ork_";
 const ID_CHARACTERS: usize = 26;
 
 impl Token {
-    /// From an id and 32 random bytes.
+    /// Creates a token from an id and 32 random bytes.
     #[must_use]
     pub fn new(id: ApiKeyId, secret: [u8; 32]) -> Self {
         Self { id, secret }
@@ -92,7 +91,7 @@ impl Token {
         format!("{TOKEN_PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(self.secret))
     }
 
-    /// What is stored of it. A token has 256 random bits: a fast hash suffices.
+    /// Returns the form that is stored. A token has 256 random bits, so a fast hash suffices.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         let mut hash = [0; 32];
@@ -100,7 +99,7 @@ impl Token {
         hash
     }
 
-    /// The token without its secret.
+    /// Returns the token without its secret.
     #[must_use]
     pub fn hashed(&self) -> HashedToken {
         HashedToken { id: self.id, hash: self.hash() }
@@ -117,7 +116,7 @@ impl fmt::Debug for Token {
 /// not enough to act as that caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HashedToken {
-    /// Which key.
+    /// The id of the key.
     pub id: ApiKeyId,
     /// SHA-256 of its secret.
     pub hash: [u8; 32],

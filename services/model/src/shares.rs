@@ -1,20 +1,20 @@
-//! Max-min fair shares of one bounded resource on the way to endpoints: between organisations,
-//! between the projects of an organisation, and between the endpoints of a project.
+//! Max-min fair shares of one bounded resource on the way to endpoints: between organizations,
+//! between the projects of an organization, and between the endpoints of a project.
 //!
-//! The rule, at each of the three levels: *after a grant, nobody holds more than what is left for
-//! the others.* With a total of 8,192 and nobody else around, an organisation may hold 4,096, each
-//! of its projects 2,048 of these, and each endpoint of such a project 1,024. A second one of its
-//! kind finds half of the rest. What is granted is never taken back, so this headroom is what lets
-//! a newcomer begin at once; when little is left, those who hold little are served first.
+//! The rule at each of the three levels: *after a grant, nobody holds more than what is left for
+//! the others.* With a total of 8,192 and no other holder, an organization may hold 4,096, each of
+//! its projects 2,048 of these, and each endpoint of such a project 1,024. A second holder of the
+//! same kind finds half of the rest. Grants are never revoked, so this headroom lets a new holder
+//! begin at once. If little is left, those who hold little are served first.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{EndpointId, OrganizationId, ProjectId};
 
-/// The smallest total that is of use: with less, the rule grants nothing to anybody.
+/// The smallest useful total. With less, the rule grants nothing.
 pub const SMALLEST_TOTAL: u32 = 8;
 
-/// An endpoint and whose it is: the one for whom a part of a resource is held.
+/// An endpoint with its project and organization, for which a part of a resource is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Recipient {
     pub organization: OrganizationId,
@@ -22,7 +22,7 @@ pub struct Recipient {
     pub endpoint: EndpointId,
 }
 
-/// What is held, at each level, on the way to one endpoint.
+/// The amounts held at each level on the way to one endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     pub organization: u32,
@@ -30,7 +30,7 @@ pub struct Held {
     pub endpoint: u32,
 }
 
-/// The books of a resource. Memory is bounded by what is held: who holds nothing is forgotten.
+/// The accounts of a resource. Only those who hold something have an entry, so memory is bounded.
 #[derive(Debug)]
 pub struct FairShares {
     total: u32,
@@ -50,19 +50,19 @@ struct Project {
     endpoints: HashMap<EndpointId, u32>,
 }
 
-/// Whether somebody who holds `used` may take `amount` of what is `left` to all. Who holds nothing
-/// may take the last.
+/// Whether a holder of `used` may take `amount` of the rest `left`. A holder of nothing may take
+/// the last.
 fn fits(used: u32, amount: u32, left: u32) -> bool {
     amount <= left && (used == 0 || u64::from(used) + 2 * u64::from(amount) <= u64::from(left))
 }
 
-/// What is left to the members of somebody who holds `used`, where `left` is left to all. Of one
-/// who holds nothing, any member may take the last.
+/// Returns what is left to the members of a holder of `used`, if `left` is left to all. Any member
+/// of one who holds nothing may take the last.
 fn left_within(used: u32, left: u32) -> u32 {
     if used == 0 { left } else { left.saturating_sub(used) / 2 }
 }
 
-/// The rule: whether an endpoint that holds so much on each level may take `amount` of what is
+/// The rule: whether an endpoint with these amounts on each level may take `amount` of the rest
 /// `left`.
 #[must_use]
 pub fn may_take(held: Held, amount: u32, left: u32) -> bool {
@@ -73,13 +73,14 @@ pub fn may_take(held: Held, amount: u32, left: u32) -> bool {
         && fits(held.endpoint, amount, of_project)
 }
 
-/// How many grants of 1 an endpoint that holds so much on each level may get of what is `left`.
+/// Returns how many grants of 1 an endpoint with these amounts on each level may get of the rest
+/// `left`.
 #[must_use]
 pub fn room(held: Held, left: u32) -> u32 {
     if !may_take(held, 1, left) {
         return 0;
     }
-    // What follows the first grant: all levels shrink alike from there.
+    // After the first grant, all levels shrink alike.
     let left = left - 1;
     let of_organization = left_within(held.organization + 1, left);
     let of_project = left_within(held.project + 1, of_organization);
@@ -89,31 +90,31 @@ pub fn room(held: Held, left: u32) -> u32 {
 }
 
 impl FairShares {
-    /// Nothing is held. A total below [`SMALLEST_TOTAL`] counts as that.
+    /// Returns empty accounts. A total below [`SMALLEST_TOTAL`] is raised to it.
     #[must_use]
     pub fn new(total: u32) -> Self {
         Self { total: total.max(SMALLEST_TOTAL), used: 0, organizations: HashMap::new() }
     }
 
-    /// The most that one grant may ask for: as much as a lone endpoint can have.
+    /// Returns the maximum of one grant, which is what a lone endpoint can have.
     #[must_use]
     pub fn largest_amount(&self) -> u32 {
         self.total / 8
     }
 
-    /// What all hold together.
+    /// Returns the sum of all amounts.
     #[must_use]
     pub fn used(&self) -> u32 {
         self.used
     }
 
-    /// What nobody holds.
+    /// Returns the rest.
     #[must_use]
     pub fn left(&self) -> u32 {
         self.total - self.used
     }
 
-    /// What is held on the way to this endpoint.
+    /// Returns the amounts held on the way to this endpoint.
     #[must_use]
     pub fn held(&self, who: &Recipient) -> Held {
         let Some(organization) = self.organizations.get(&who.organization) else {
@@ -130,13 +131,13 @@ impl FairShares {
         }
     }
 
-    /// Whether the endpoint may take so much more.
+    /// Whether the endpoint may take this much more.
     #[must_use]
     pub fn may_take(&self, who: &Recipient, amount: u32) -> bool {
         may_take(self.held(who), amount, self.left())
     }
 
-    /// How many grants of 1 the endpoint may get, if nobody else gets any.
+    /// Returns how many grants of 1 the endpoint may get if nobody else gets any.
     #[must_use]
     pub fn room(&self, who: &Recipient) -> u32 {
         room(self.held(who), self.left())
@@ -159,7 +160,7 @@ impl FairShares {
         may
     }
 
-    /// Gives back what was taken. More than the endpoint has counts as all of it.
+    /// Gives back an amount. More than the endpoint holds counts as all of it.
     pub fn give_back(&mut self, who: &Recipient, amount: u32) {
         let Entry::Occupied(mut organization) = self.organizations.entry(who.organization) else {
             return;

@@ -1,5 +1,5 @@
-//! Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, written `v1,` and
-//! base64.
+//! Signatures by Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, written as `v1,`
+//! and base64.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::hmac;
@@ -14,11 +14,11 @@ pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 pub const SIGNATURE_HEADER: &str = "webhook-signature";
 /// Our own header with the delivery's id.
 pub const DELIVERY_ID_HEADER: &str = "outrider-delivery-id";
-/// How old or how far ahead a timestamp may be, in seconds: what every library of Standard Webhooks
-/// allows.
+/// Maximum difference of a timestamp from the present, in seconds, as in every library of Standard
+/// Webhooks.
 pub const TOLERANCE_SECONDS: i64 = 300;
 
-/// The value of `webhook-signature`: one signature per secret, separated by single spaces.
+/// Returns the value of `webhook-signature`: one signature per secret, separated by single spaces.
 #[must_use]
 pub fn sign<'a>(
     secrets: impl IntoIterator<Item = &'a SigningSecret>,
@@ -37,7 +37,7 @@ pub fn sign<'a>(
     header
 }
 
-/// Why a webhook is not to be trusted.
+/// The reason why a webhook is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     #[error("webhook-timestamp is not a number of seconds")]
@@ -48,7 +48,7 @@ pub enum Untrusted {
     WrongSignature,
 }
 
-/// Verifies what a receiver got, as the official libraries do.
+/// Verifies a received webhook, as the official libraries do.
 pub fn verify(
     secret: &SigningSecret,
     id: &str,

@@ -1,25 +1,25 @@
-//! Texts in messages for people: what somebody gave, in quotation marks, and lengths of time.
+//! Formats given texts and durations for messages to people.
 
 use std::{fmt, time::Duration};
 
-/// Characters of a text that are shown: whoever gave it knows the rest.
+/// Maximum number of characters of a given text that are shown.
 const SHOWN: usize = 128;
 
-/// A text in quotation marks as JSON writes it, with nothing in it that commands a terminal; cut
-/// after 128 characters.
+/// Quotes a text as in JSON, without anything that controls a terminal, and cuts it after 128
+/// characters.
 #[must_use]
 pub fn quoted(text: &str) -> impl fmt::Display + '_ {
     Quoted(text)
 }
 
-/// Texts in a row, with commas between them.
+/// Joins texts with commas.
 #[must_use]
 pub fn joined<'t, T: fmt::Display>(texts: &'t [T]) -> impl fmt::Display + 't {
     Joined(texts)
 }
 
-/// A length of time with its units: "250 ms", "15 s", "1 min 30 s". Of a second or more, whole
-/// milliseconds are told.
+/// Formats a duration with units: "250 ms", "15 s", "1 min 30 s". From one second, shows whole
+/// milliseconds.
 #[must_use]
 pub fn span(length: Duration) -> impl fmt::Display {
     Span(length)
@@ -48,7 +48,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Marks that turn the direction of writing.
+/// Whether a character changes the direction of text.
 fn turns(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, below) = (self.0.as_secs(), self.0.subsec_nanos());
         if seconds == 0 && below > 0 {
-            // The largest unit of which it has some.
+            // The largest unit that is not zero.
             let (one, unit) = [(1_000_000, "ms"), (1_000, "µs")]
                 .into_iter()
                 .find(|(one, _)| below >= *one)

@@ -1,39 +1,39 @@
-//! Slow start: how many requests an endpoint may have under way, by what was heard of it lately.
+//! Slow start: how many requests an endpoint may have in flight, depending on its recent responses.
 //!
-//! The window of an endpoint of which nothing is known has an initial size. It grows by one with
-//! each 2xx answer, and so doubles with each window of answers, up to the endpoint's own limit; it
-//! is halved by each request that nobody answered in time, down to the least. A window also
-//! remembers which of the two came last. This is soft state: forgetting a window loses nothing but
-//! what was learned of its endpoint.
+//! The window of an unknown endpoint has an initial size. It grows by one with each 2xx response,
+//! so it doubles with each window of responses, up to the endpoint's own limit. Each request that
+//! is not answered in time halves it, down to a minimum. A window also remembers which of the two
+//! came last. This is soft state: forgetting a window only loses what was learned about its
+//! endpoint.
 
 use std::{collections::HashMap, time::Duration};
 
 use crate::{EndpointId, Timestamp};
 
-/// What a request told of its endpoint.
+/// What a request showed about its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// A 2xx answer.
+    /// The endpoint returned a 2xx response.
     Answered,
-    /// Nothing, or not all of an answer, within its time.
+    /// The endpoint returned no complete response in time.
     Nothing,
 }
 
-/// How windows begin and end.
+/// The rules of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowRules {
-    /// The size of a window of which nothing is known.
+    /// The size of the window of an unknown endpoint.
     pub initial: u32,
-    /// The size that timeouts do not go below; at least 1.
+    /// Minimum size after timeouts, at least 1.
     pub least: u32,
-    /// Windows that are remembered, at most.
+    /// Maximum number of remembered windows.
     pub capacity: usize,
-    /// How long a window is remembered of which nothing is heard; up to twice as long.
+    /// How long an unchanged window is remembered; up to twice as long.
     pub memory: Duration,
 }
 
-/// The windows of endpoints. An endpoint that was not heard of while `capacity / 2` others were, or
-/// during a whole `memory`, is forgotten.
+/// The windows of endpoints. An endpoint is forgotten after `capacity / 2` other endpoints were
+/// active and it was not, or after a whole `memory`.
 #[derive(Debug)]
 pub struct Windows {
     rules: WindowRules,
@@ -42,7 +42,7 @@ pub struct Windows {
     turned_at: Timestamp,
 }
 
-/// What is remembered of one endpoint.
+/// The state of one endpoint.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     size: u32,
@@ -50,19 +50,19 @@ struct Known {
 }
 
 impl Windows {
-    /// Nothing is known of any endpoint.
+    /// Creates an empty collection.
     #[must_use]
     pub fn new(rules: WindowRules) -> Self {
         Self { rules, recent: HashMap::new(), older: HashMap::new(), turned_at: Timestamp(0) }
     }
 
-    /// The window of an endpoint.
+    /// Returns the size of the window of an endpoint.
     #[must_use]
     pub fn size(&self, endpoint: EndpointId) -> u32 {
         self.known(endpoint).map_or(self.rules.initial, |known| known.size)
     }
 
-    /// Whether a 2xx answer came after the last request of the endpoint that timed out.
+    /// Whether a 2xx response came after the last timeout of the endpoint.
     #[must_use]
     pub fn answers(&self, endpoint: EndpointId) -> bool {
         self.known(endpoint).is_some_and(|known| known.last == Heard::Answered)
@@ -72,10 +72,10 @@ impl Windows {
         self.recent.get(&endpoint).or_else(|| self.older.get(&endpoint))
     }
 
-    /// Changes the window of an endpoint, which takes at most `most` requests, by what was heard.
+    /// Changes the window of an endpoint, which accepts at most `most` requests.
     pub fn hear(&mut self, endpoint: EndpointId, heard: Heard, most: u32, now: Timestamp) {
         self.turn(now);
-        // An endpoint whose limit was lowered comes down to it.
+        // If the limit of the endpoint was lowered, the window shrinks to it.
         let size = self.size(endpoint).min(most);
         let changed = match heard {
             Heard::Answered => size.saturating_add(1).min(most),
@@ -84,13 +84,13 @@ impl Windows {
         self.recent.insert(endpoint, Known { size: changed.max(1), last: heard });
     }
 
-    /// Whether anything is known of an endpoint.
+    /// Whether the endpoint has a window.
     #[must_use]
     pub fn knows(&self, endpoint: EndpointId) -> bool {
         self.known(endpoint).is_some()
     }
 
-    /// Forgets what is known of an endpoint.
+    /// Forgets the window of an endpoint.
     pub fn forget(&mut self, endpoint: EndpointId) {
         self.recent.remove(&endpoint);
         self.older.remove(&endpoint);
@@ -104,7 +104,7 @@ impl Windows {
         }
     }
 
-    /// How many are known, and how many of them are smaller than the initial one.
+    /// Returns the number of windows, and the number of those smaller than the initial size.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let older = self.older.iter().filter(|(endpoint, _)| !self.recent.contains_key(endpoint));

@@ -1,4 +1,4 @@
-//! HTTP/1.1 within fixed bounds, for the listener of operators.
+//! Serves HTTP/1.1 within fixed bounds, for the operations listener.
 
 use std::{
     pin::pin,
@@ -21,22 +21,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-/// Connections at once. A further one takes the place of that which has been without a request for
-/// the longest time.
+/// Maximum number of connections. A further one replaces the connection that has gone without a
+/// request for the longest time.
 const MAX_CONNECTIONS: usize = 256;
-/// The head of a request, in bytes.
+/// Maximum size of the head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// Header fields of a request.
+/// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 100;
-/// For a head, the wait for it included: a connection without a request is closed after so long.
+/// How long a head may take, including the wait for it. A connection without a request is closed
+/// after this time.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// One connection, from its begin to its end: scrapers connect again.
+/// Maximum lifetime of a connection. Scrapers connect again.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 
-/// Connections beyond them.
+/// Bounds the log lines about connections over the limit.
 static FULL: Seldom = Seldom::new();
 
-/// Serves until `shutdown`; then lets answers that began end, and closes the rest.
+/// Serves until `shutdown`. Then finishes the answers that have begun, and closes the other
+/// connections.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let (connections, places) = (TaskTracker::new(), ConnectionSlots::new(MAX_CONNECTIONS, 0));
     loop {
@@ -92,7 +94,7 @@ async fn connection(
             () = seat.displaced() => return Ok(()),
             () = shutdown.cancelled() => {}
         }
-        // The library waits for a head that has begun, even at a shutdown.
+        // The library waits for a head that has begun to arrive, even during a shutdown.
         if !asked.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -1,18 +1,19 @@
 //! The command line.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     client::{
-        deliveries, endpoints, event_types, events, keys, projects, publish, subscriptions, tail,
+        Failure, deliveries, endpoints, event_types, events, keys, projects, publish,
+        subscriptions, tail,
     },
-    commands::{completions, config, dev, egress, health, listen, verify_ledger},
-    roles::Role,
+    commands::{
+        bootstrap, completions, config, demo, dev, egress, health, listen, migrate, serve,
+        verify_ledger,
+    },
 };
 
-/// Outrider, a webhook gateway: publishes events to HTTP endpoints, signed, retried and recorded.
+/// Outrider, a webhook gateway: delivers events to HTTP endpoints, signed, retried and recorded.
 #[derive(Debug, Parser)]
 #[command(name = "outrider", version, propagate_version = true)]
 pub struct Cli {
@@ -22,13 +23,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows the whole way of an event in one process, with nothing installed, and ends.
+    /// Shows the path of an event from publish to delivery in one process, and exits.
     Demo,
-    /// Runs everything on a data directory, for developing against, and prints lines to try.
+    /// Runs everything in one process for development, and prints commands to try.
     Dev(dev::Dev),
-    /// Shows and verifies the webhooks that arrive on a port of this machine.
+    /// Receives webhooks on a local port, verifies their signatures and prints them.
     Listen(listen::Listen),
-    /// Publishes an event, or many from lines.
+    /// Publishes an event, or one event per line of input.
     Publish(publish::Publish),
     /// Prints events as they are accepted.
     Tail(tail::Tail),
@@ -40,99 +41,56 @@ pub enum Command {
     Endpoints(endpoints::Endpoints),
     /// Manages subscriptions: which events go to which endpoint.
     Subscriptions(subscriptions::Subscriptions),
-    /// Manages event types: the catalogue of a project, with the schemas for payloads.
+    /// Manages event types: the catalog of a project, with schemas for payloads.
     EventTypes(event_types::EventTypes),
     /// Manages projects.
     Projects(projects::Projects),
     /// Manages API keys.
     Keys(keys::Keys),
-    /// Runs roles: by default all, on SQLite and the embedded queue.
-    Serve(Serve),
-    /// Brings the database's schema up to date, back, or tells where it stands.
-    Migrate(Migrate),
-    /// Proves from the database's tables that every accepted event is accounted for. Reads only,
-    /// beside running servers or without.
+    /// Runs roles. By default, runs all of them on SQLite and the embedded queue.
+    Serve(serve::Serve),
+    /// Migrates the database schema up or down, or shows its state.
+    Migrate(migrate::Migrate),
+    /// Checks in the database that every accepted event is accounted for. Only reads, and may run
+    /// beside servers.
     VerifyLedger(verify_ledger::VerifyLedger),
-    /// Makes the first organisation, project and admin key, and prints the key. Where there is an
-    /// organisation, it makes nothing.
-    Bootstrap(Bootstrap),
-    /// Asks a server on this machine whether it can work. Exit code 1 when it cannot, or does not
+    /// Creates the first organization, project and admin key, and prints the key. Creates nothing
+    /// if an organization exists.
+    Bootstrap(bootstrap::Bootstrap),
+    /// Asks a server on this machine whether it is ready. Exits with 1 if it is not, or does not
     /// answer.
     Health(health::Health),
-    /// Tells what the egress would do.
+    /// Shows how the egress would treat a URL.
     Egress(egress::EgressCommand),
-    /// Prints the configuration in force and where each value comes from.
+    /// Prints the configuration in force, and where each value comes from.
     Config(config::Configured),
-    /// Prints what a shell needs to complete command lines.
+    /// Prints the completion script for a shell.
     Completions(completions::Completions),
 }
 
-/// Where configuration comes from: defaults < file < OUTRIDER_… variables < flags.
-#[derive(Debug, Args)]
-pub struct Configuration {
-    /// A TOML file.
-    #[arg(long, env = "OUTRIDER_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// One key, such as `gateway.listen=127.0.0.1:8000`; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Serve {
-    #[command(flatten)]
-    pub configuration: Configuration,
-    /// The roles of this process; may be repeated. `all` stands alone.
-    #[arg(long = "role", value_enum, default_values_t = [Role::All])]
-    pub roles: Vec<Role>,
-}
-
-#[derive(Debug, Args)]
-pub struct Migrate {
-    #[command(subcommand)]
-    pub direction: Direction,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Direction {
-    /// Applies what is missing, and encrypts with the first master key what is in the clear or
-    /// under a former key.
-    Up {
-        #[command(flatten)]
-        configuration: Configuration,
-        /// Encrypts nothing: for an upgrade, while processes of the version before still run.
-        #[arg(long)]
-        seal_later: bool,
-    },
-    /// Takes back the last migrations. Drops their tables with all that is in them.
-    Down {
-        #[command(flatten)]
-        configuration: Configuration,
-        /// How many.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        steps: u32,
-    },
-    /// Lists migrations and whether they are applied.
-    Status {
-        #[command(flatten)]
-        configuration: Configuration,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct Bootstrap {
-    #[command(flatten)]
-    pub configuration: Configuration,
-    /// The organisation's name.
-    #[arg(long, default_value = "Default")]
-    pub organization: String,
-    /// The project's name.
-    #[arg(long, default_value = "Default")]
-    pub project: String,
-    /// Makes another organisation, project and key where there are some.
-    #[arg(long)]
-    pub force: bool,
-    /// Prints JSON for scripts.
-    #[arg(long)]
-    pub json: bool,
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Demo => demo::run().await?,
+        Command::Dev(options) => dev::run(options).await?,
+        Command::Listen(options) => listen::run(options).await?,
+        Command::Serve(options) => serve::run(options).await?,
+        Command::Migrate(options) => migrate::run(options.direction).await?,
+        Command::VerifyLedger(options) => verify_ledger::run(options).await?,
+        Command::Bootstrap(options) => bootstrap::run(options).await?,
+        Command::Health(options) => health::run(options).await?,
+        Command::Egress(options) => egress::run(options).await?,
+        Command::Config(options) => config::run(options)?,
+        Command::Completions(options) => completions::run(&options, &mut Cli::command())?,
+        Command::Publish(options) => publish::run(options).await?,
+        Command::Tail(options) => tail::run(options).await?,
+        Command::Events(options) => events::run(options).await?,
+        Command::Deliveries(options) => deliveries::run(options).await?,
+        Command::Endpoints(options) => endpoints::run(options).await?,
+        Command::Subscriptions(options) => subscriptions::run(options).await?,
+        Command::EventTypes(options) => event_types::run(options).await?,
+        Command::Projects(options) => projects::run(options).await?,
+        Command::Keys(options) => keys::run(options).await?,
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! Every flag of every command has an effect that something observes: a test of the command line
-//! gives it, or an example of the documentation, which the documentation's own tests run.
+//! Checks that every flag of every command is exercised: by a test of the command line, or by an
+//! example in the documentation, which the documentation tests run.
 
 use std::{
     fs,
@@ -8,7 +8,8 @@ use std::{
 
 use clap::{ArgAction, Command, CommandFactory as _};
 
-/// Flags that many commands share, with their code: it is enough that one of them is given it.
+/// Flags that many commands share, together with their code. It is enough that one command is given
+/// the flag.
 const SHARED: &[&str] = &[
     "--config",
     "--set",
@@ -23,14 +24,14 @@ const SHARED: &[&str] = &[
     "--until",
 ];
 
-/// Flags that neither gives, and what observes them.
+/// Flags that neither kind of test gives, and the test that observes each.
 const ELSEWHERE: &[(&str, &str, &str)] = &[(
     "deliveries watch",
     "--cursor",
     "a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told, by the same follower",
 )];
 
-/// A flag of a command, by the command's words.
+/// A flag of a command, with the words of the command.
 struct Flag {
     words: Vec<String>,
     long: String,
@@ -61,7 +62,7 @@ fn read_all(directory: &Path, extension: &str, into: &mut Vec<String>) {
     }
 }
 
-/// How far after the words of a command its flags stand in a test.
+/// Maximum distance in a test between the words of a command and its flags.
 const NEAR: usize = 500;
 
 fn is_given(flag: &Flag, tests: &[String], pages: &[String]) -> bool {
@@ -91,7 +92,7 @@ fn is_given(flag: &Flag, tests: &[String], pages: &[String]) -> bool {
     })
 }
 
-/// Whether a flag stands in a text, and not only as the begin of a longer one.
+/// Whether a text contains a flag as a whole, not as the beginning of a longer one.
 fn has_word(text: &str, flag: &str) -> bool {
     text.match_indices(flag).any(|(at, _)| {
         !text[at + flag.len()..]
@@ -106,7 +107,7 @@ fn every_flag_is_given_by_a_test_or_an_example() {
     read_all(&root.join("tests"), "rs", &mut tests);
     read_all(&root.join("../../tests"), "rs", &mut tests);
     read_all(&root.join("../../docs"), "md", &mut pages);
-    // Long commands and long lists are written on several lines.
+    // Long commands and lists span several lines.
     let pages: Vec<String> = pages.iter().map(|page| page.replace("\\\n", " ")).collect();
     let tests: Vec<String> =
         tests.iter().map(|test| test.split_whitespace().collect::<Vec<_>>().join(" ")).collect();

@@ -1,11 +1,11 @@
-//! The directory as the authentication layer sees it.
+//! Connects the authentication layer to the directory.
 
 use async_trait::async_trait;
 use outrider_model::{HashedToken, Principal, Result};
 use outrider_rpc::Authenticate;
 use outrider_store::Directory;
 
-/// Authenticates by the directory.
+/// Authenticates API keys with the directory.
 pub struct Keys(pub Directory);
 
 #[async_trait]

@@ -35,8 +35,8 @@ fn main() -> ExitCode {
         eprintln!("outrider: {error}");
         return ExitCode::FAILURE;
     }
-    // Each connection is an open file, and often a process begins with a limit of 1,024. Where it
-    // cannot be raised, `serve` says so.
+    // Each connection is an open file, and a process often starts with a limit of 1,024. `serve`
+    // warns if the limit cannot be raised.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(commands::run(cli)) {
+    match runtime.block_on(cli::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("outrider: {error}");

@@ -1,5 +1,5 @@
-//! The listener for operators: `/healthz` (the process runs), `/readyz` (it can do its work, or
-//! what it waits for) and `/metrics` (the text format of Prometheus).
+//! The operations listener: `/healthz` (the process runs), `/readyz` (whether it can do its work,
+//! and what is missing) and `/metrics` (Prometheus text format).
 
 use std::sync::{
     Arc,
@@ -22,19 +22,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bounded;
 
-/// What readiness depends on.
+/// The parts that readiness depends on.
 #[derive(Clone)]
 pub struct Health {
     pub store: Option<Store>,
     pub queue: Option<Arc<dyn Queue>>,
-    /// Of a gateway in a process of its own.
+    /// Set for a gateway in a process of its own.
     pub keys: Option<Arc<RemoteKeys>>,
-    /// Set once every listener is open, cleared when the end begins.
+    /// Set once every listener is open, and cleared when the shutdown begins.
     pub serving: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// What is missing; empty when ready.
+    /// Returns what is missing; nothing when the process is ready.
     async fn waiting_for(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.serving.load(Ordering::Relaxed) {

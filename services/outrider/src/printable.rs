@@ -1,17 +1,17 @@
-//! Text from outside on a terminal: what came over the network must not move the cursor, hide a
-//! line or change colours.
+//! Makes text from the network safe to print: it must not move the cursor, hide lines or change
+//! colors of a terminal.
 
 use std::fmt::Write as _;
 
-/// The text with every control character but line feeds and tabs written as JSON escapes it, and
-/// marks that turn the direction of writing too.
+/// Escapes control characters (except line feeds and tabs) and marks that change the direction of
+/// text, in the form of JSON.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         let turns = matches!(character,
             '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if turns || (character.is_control() && !matches!(character, '\n' | '\t')) {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(out, "\\u{:04x}", u32::from(character));
         } else {
             out.push(character);
@@ -20,7 +20,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// The same on one line.
+/// Escapes line feeds and tabs too, so that the text stays on one line.
 pub fn one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n").replace('\t', "\\t")
 }

@@ -1,5 +1,5 @@
-//! A receiver of webhooks on this machine, which verifies what arrives as an endpoint should. For
-//! the demo and for `outrider listen`.
+//! A receiver of webhooks on this machine, which verifies webhooks as an endpoint should. For the
+//! demo and for `outrider listen`.
 
 use std::{
     net::SocketAddr,
@@ -22,45 +22,44 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::printable::printable;
 
-/// The largest webhook that is taken, in bytes: more than any payload that the server sends by
-/// default.
+/// Maximum size of a webhook, in bytes: more than any payload that the server sends by default.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
-/// The part of a body that is kept to be shown, in bytes.
+/// Maximum size of the part of a body that is shown, in bytes.
 const SHOWN_BYTES: usize = 64 * 1024;
-/// Webhooks that wait to be shown; further requests wait for room.
+/// Maximum number of webhooks that wait to be shown. Further requests wait for room.
 const WAITING: usize = 64;
 
-/// One webhook that arrived.
+/// A webhook that arrived.
 pub struct Arrived {
     /// The event's id.
     pub id: String,
-    /// Where it was sent, from the path on.
+    /// The request target.
     pub target: String,
-    /// Headers of Standard Webhooks and of our own, and the content type.
+    /// The headers of Standard Webhooks, our own headers, and the content type.
     pub headers: Vec<(String, String)>,
-    /// The begin of the body, without control characters.
+    /// The beginning of the body, without control characters.
     pub body: String,
     /// The size of the whole body in bytes.
     pub size: usize,
-    /// What verification said; none when no secret is known.
+    /// The result of the verification. `None` if no secret is known.
     pub verified: Option<Result<(), Untrusted>>,
     /// When it arrived.
     pub at: Timestamp,
 }
 
 impl Arrived {
-    /// From the event's acceptance to its arrival.
+    /// Returns the time from the acceptance of the event to its arrival.
     pub fn latency(&self) -> String {
         let accepted = self.id.parse::<EventId>().map(|id| id.time()).unwrap_or(self.at);
         format!("{:>4} ms", self.at.since(accepted).as_millis())
     }
 
-    /// Whether the signature is right.
+    /// Whether the signature is valid.
     pub fn is_verified(&self) -> bool {
         matches!(self.verified, Some(Ok(())))
     }
 
-    /// In a word.
+    /// Returns the verdict in a word.
     pub fn verdict(&self) -> String {
         match &self.verified {
             Some(Ok(())) => "verified".to_owned(),
@@ -85,8 +84,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on a port of loopback, 0 for a free one, and answers webhooks with `status`; with
-    /// 401 when a signature does not verify.
+    /// Listens on a loopback port (0 for a free one), and answers webhooks with `status`, or with
+    /// 401 if a signature does not verify.
     pub async fn start(port: u16, status: StatusCode) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port))
             .await
@@ -103,12 +102,12 @@ impl Receiver {
         Ok(Self { address, secret, arrived })
     }
 
-    /// The secret with which webhooks will be signed.
+    /// Sets the secret of the expected webhooks.
     pub fn expect(&self, secret: SigningSecret) {
         let _ = self.secret.set(secret);
     }
 
-    /// The next webhook.
+    /// Returns the next webhook.
     pub async fn next(&mut self) -> Option<Arrived> {
         self.arrived.recv().await
     }
@@ -138,7 +137,7 @@ async fn receive(
         verified,
         at,
     };
-    // When whoever started the receiver has ended, nobody listens any more.
+    // If the starter of the receiver has ended, nothing listens any more.
     let _ = shared.arrived.send(arrived).await;
     status
 }

@@ -9,113 +9,155 @@ use outrider_rpc::status::codes;
 use outrider_telemetry::catalogue::SECTIONS as METRICS;
 use toml::{Table, Value};
 
-use crate::config::{
-    self, Admin, Config, Database, Dispatch, Egress, Gateway, Ingest, Internal, Log, Operations,
-    Queue, Secrets, Telemetry, Worker, early_secrets, variable,
-};
+use crate::config::{Config, SECTIONS, Secrets, read_from_files, variable};
 
-const SECTIONS: [(&str, &[(&str, &str)]); 13] = [
-    ("database", Database::DOCS),
-    ("queue", Queue::DOCS),
-    ("secrets", Secrets::DOCS),
-    ("internal", Internal::DOCS),
-    ("log", Log::DOCS),
-    ("telemetry", Telemetry::DOCS),
-    ("operations", Operations::DOCS),
-    ("gateway", Gateway::DOCS),
-    ("ingest", Ingest::DOCS),
-    ("dispatch", Dispatch::DOCS),
-    ("admin", Admin::DOCS),
-    ("worker", Worker::DOCS),
-    ("egress", Egress::DOCS),
-];
+/// The width of generated pages.
+const WIDTH: usize = 100;
+
+const CONFIGURATION: &str = "\
+    This page lists every key of the configuration. It is generated from the code. Every key has a \
+    default. Later layers override earlier ones:
+
+    1. the defaults,
+    2. the TOML file (`--config FILE` or `OUTRIDER_CONFIG`),
+    3. variables (`gateway.listen` is `OUTRIDER_GATEWAY_LISTEN`),
+    4. flags (`--set gateway.listen=127.0.0.1:8080`).
+
+    Unknown keys are errors. Lengths of time have a unit: `500ms`, `15s`, `24h`. Sizes are in \
+    bytes. Lists in variables and flags are separated by commas. A secret can be given by a file, \
+    as `KEY_file`: its content counts without the end of its line. `outrider config` shows the \
+    value of each key and the layer that it comes from.";
 
 fn configuration_page() -> String {
     let defaults = Table::try_from(Config::default()).unwrap();
-    let mut page = String::from(
-        "# Configuration\n\nGenerated from the code. Every key has a default. Stronger layers win: \
-            defaults, the TOML file (`--config FILE` or \
-         `OUTRIDER_CONFIG`), variables, flags (`--set section.key=value`). Unknown keys are \
-         errors. Lengths of time have a unit: `500ms`, \
-         `15s`, `24h`. What is secret may be given by a file, as `KEY_file`: its content counts \
-         without the line's end; `outrider config` says which \
-         file it was.\n",
-    );
-    for (section, docs) in SECTIONS {
-        let values = defaults[section].as_table().unwrap();
-        assert_eq!(values.len(), docs.len(), "{section}: every key is documented");
-        write!(
-            page,
-            "\n## `[{section}]`\n\n| key | default | variable | meaning |\n|---|---|---|---|\n"
-        )
-        .unwrap();
-        for (key, doc) in docs {
-            let variable = variable(&format!("{section}.{key}"));
-            let doc = doc.trim().replace('|', "\\|");
-            writeln!(page, "| `{key}` | {} | `{variable}` | {doc} |", shown(&values[*key]))
-                .unwrap();
-            if early_secrets().any(|secret| secret == format!("{section}.{key}")) {
-                let doc =
-                    format!("A file that holds the value of `{key}`, which must not be given too.");
-                writeln!(page, "| `{key}_file` | empty | `{variable}_FILE` | {doc} |").unwrap();
-            }
+    let mut page = String::from("# Configuration\n");
+    paragraphs(&mut page, CONFIGURATION);
+    for section in SECTIONS {
+        write!(page, "\n## `[{}]`\n", section.name).unwrap();
+        paragraphs(&mut page, section.doc);
+        let values = defaults[section.name].as_table().unwrap();
+        for field in section.fields {
+            let variable = variable(field.key);
+            write!(page, "\n### `{}`\n", field.key).unwrap();
+            paragraphs(&mut page, field.doc);
+            let default = shown(&values[field.name], field.is_size());
+            let limit = (field.limit)().map(|words| format!("\n- Must be {words}."));
+            let file = read_from_files()
+                .any(|key| key == field.key)
+                .then(|| format!("\n- By a file: `{}_file`, or `{variable}_FILE`.", field.key));
+            let more = limit.unwrap_or_default() + &file.unwrap_or_default();
+            let facts = format!("- Default: {default}.\n- Variable: `{variable}`.{more}");
+            page.push('\n');
+            facts.lines().for_each(|line| wrap(&mut page, line, "  "));
         }
     }
     page
 }
 
-fn shown(value: &Value) -> String {
+/// The paragraphs and lists of a text, whose lines may be indented as in the source.
+fn paragraphs(page: &mut String, text: &str) {
+    for paragraph in text.trim().split("\n\n") {
+        page.push('\n');
+        if paragraph.trim_start().starts_with("1. ") {
+            paragraph.lines().for_each(|line| wrap(page, line.trim(), "   "));
+        } else {
+            wrap(page, paragraph, "");
+        }
+    }
+}
+
+/// Words in lines of the width of a page, all but the first indented.
+fn wrap(page: &mut String, text: &str, indent: &str) {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            page.push_str(&line);
+            page.push('\n');
+            line = format!("{indent}{word}");
+        } else {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    page.push_str(&line);
+    page.push('\n');
+}
+
+fn shown(value: &Value, is_size: bool) -> String {
     match value {
+        Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::Array(items) => {
             format!("`[{}]`", items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         }
         Value::String(text) if text.is_empty() => "empty".to_owned(),
+        Value::Integer(bytes) if is_size && *bytes > 0 && bytes % MIB == 0 => {
+            format!("`{bytes}` ({} MiB)", bytes / MIB)
+        }
+        Value::Integer(bytes) if is_size && *bytes > 0 && bytes % KIB == 0 => {
+            format!("`{bytes}` ({} KiB)", bytes / KIB)
+        }
         other => format!("`{other}`"),
     }
 }
 
+const KIB: i64 = 1024;
+const MIB: i64 = 1024 * KIB;
+
+const ERRORS: &str = "\
+    This page lists every reason that an error can have. It is generated from the code.
+
+    gRPC callers get a `google.rpc.Status` with `ErrorInfo` (domain `outrider.dev`), `BadRequest` \
+    with a violation per field, and `RetryInfo` where a retry may help. REST callers get the same \
+    as JSON under `error`. A reason keeps its name and its codes; the text of an error may change.";
+
+/// The name of a code as gRPC writes it: `INVALID_ARGUMENT`.
+fn grpc_name(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 fn errors_page() -> String {
-    let mut page = String::from(
-        "# Errors\n\nGenerated from the code. gRPC callers get a `google.rpc.Status` with \
-            `ErrorInfo` (domain `outrider.dev`), `BadRequest` with a \
-         violation per field, and `RetryInfo` where a retry may help. REST callers get the same as \
-         JSON under `error`. The reason is stable.\n\n\
-         | reason | gRPC code | HTTP | meaning and what to do |\n|---|---|---|---|\n",
-    );
+    let mut page = String::from("# Errors\n");
+    paragraphs(&mut page, ERRORS);
     for reason in Reason::ALL {
         let (code, http) = codes(*reason);
-        writeln!(page, "| `{reason}` | `{code:?}` | {http} | {} |", reason.meaning()).unwrap();
+        write!(page, "\n## `{reason}`\n").unwrap();
+        paragraphs(&mut page, reason.meaning());
+        write!(page, "\n- gRPC: `{}`.\n- HTTP: {http}.\n", grpc_name(code)).unwrap();
     }
     page
 }
 
+const METRICS_INTRODUCTION: &str = "\
+    This page lists every metric. It is generated from the code.
+
+    Each process shows the metrics of the parts that run in it at `/metrics` of its operations \
+    listener (`operations.listen`), in the text format of Prometheus. Labels never name a project, \
+    an endpoint, an event or a path. See \
+    [operations.md](operations.md) for alerts.";
+
 fn metrics_page() -> String {
-    let mut page = String::from(
-        "# Metrics\n\nGenerated from the code. Each process shows the metrics of the parts that \
-            run in it at `/metrics` of its operations \
-         listener (`operations.listen`), in the text format of Prometheus. Labels never name a \
-         project, an endpoint, an event or a path. \
-         docs/operations.md has alerts.\n",
-    );
+    let mut page = String::from("# Metrics\n");
+    paragraphs(&mut page, METRICS_INTRODUCTION);
     for section in METRICS {
-        write!(
-            page,
-            "\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
-            section.name
-        )
-        .unwrap();
+        write!(page, "\n## {}\n", section.name).unwrap();
         for entry in section.entries {
+            write!(page, "\n### `{}`\n", entry.declaration.name).unwrap();
+            paragraphs(&mut page, entry.declaration.help);
+            write!(page, "\n- Type: {}.\n", entry.kind).unwrap();
             let labels: Vec<String> =
-                entry.shape.labels.iter().map(|label| format!("`{label}`")).collect();
-            let help = entry.shape.help.trim().replace('|', "\\|");
-            writeln!(
-                page,
-                "| `{}` | {} | {} | {help} |",
-                entry.shape.name,
-                entry.kind,
-                labels.join(", ")
-            )
-            .unwrap();
+                entry.declaration.labels.iter().map(|label| format!("`{label}`")).collect();
+            if !labels.is_empty() {
+                wrap(&mut page, &format!("- Labels: {}.", labels.join(", ")), "  ");
+            }
         }
     }
     page
@@ -178,7 +220,7 @@ fn every_command_has_an_example() {
 #[test]
 fn secrets_in_configuration_do_not_show() {
     let config = Config {
-        secrets: Secrets { master_key: config::Hidden("k:c2VjcmV0".into()), ..Secrets::default() },
+        secrets: Secrets { master_key: "k:c2VjcmV0".into(), ..Secrets::default() },
         ..Config::default()
     };
     assert!(!format!("{config:?}").contains("c2VjcmV0"));

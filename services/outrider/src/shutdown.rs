@@ -1,26 +1,28 @@
-//! Ending in order: first what takes work in, then what works, then what the others need.
+//! Shuts down in order: first the parts that accept work, then the parts that do it, then the parts
+//! that both need.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The stages of an orderly end, each cancelled when the one before is done.
+/// The stages of a shutdown. Each is cancelled when the previous one has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Stages {
-    /// The public listener and those of ingest and admin.
+    /// The public listener, and the listeners of ingest and admin.
     pub intake: CancellationToken,
     /// Workers.
     pub work: CancellationToken,
-    /// Dispatch, egress and what keeps caches fresh.
+    /// Dispatch, egress, and the tasks that keep caches fresh.
     pub foundation: CancellationToken,
 }
 
-/// SIGHUP, which from now on does not end this process any more, whether anybody listens or not.
+/// Listens for SIGHUP. From now on, the signal does not end this process, even if nothing awaits
+/// it.
 pub fn reload_requests() -> Result<Signal> {
     signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")
 }
 
-/// Returns at SIGTERM, SIGINT, or SIGHUP: the terminal was closed in which this process runs.
+/// Returns at SIGTERM, SIGINT or SIGHUP, which is sent when the terminal of this process is closed.
 pub async fn requested_on_terminal() -> Result<()> {
     let mut closed = reload_requests()?;
     tokio::select! {

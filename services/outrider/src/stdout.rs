@@ -1,16 +1,15 @@
-//! Writing to standard output, which whoever reads it may close early: `outrider events list | head
-//! -1`.
+//! Writes to standard output, which its reader may close early: `outrider events list | head -1`.
 
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context, Result};
 
-/// Writes the text. That nobody reads it any more is no error.
+/// Writes the text. It is not an error if standard output is closed.
 pub fn write(text: &str) -> Result<()> {
     write_while_read(text).map(|_| ())
 }
 
-/// The same; whether anybody still reads it.
+/// Writes the text, and returns whether standard output is still open.
 pub fn write_while_read(text: &str) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

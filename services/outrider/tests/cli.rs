@@ -199,9 +199,11 @@ fn a_listener_with_another_secret_and_a_failing_one_say_so() {
         listener.line(verdict);
         let end = Instant::now() + PATIENCE;
         let event = published["event_id"].as_str().unwrap();
-        while dev.json(home, &["deliveries", "list", "--event", event])["deliveries"][0]["last_status_code"]
-            != status
-        {
+        let last_status = || {
+            let page = dev.json(home, &["deliveries", "list", "--event", event]);
+            page["deliveries"][0]["last_status_code"].clone()
+        };
+        while last_status() != status {
             assert!(Instant::now() < end, "no attempt was answered {status}");
         }
         listener.stop();

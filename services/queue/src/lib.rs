@@ -7,20 +7,22 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, Recipient, Result, shares::SMALLEST_TOTAL};
-use outrider_proto::internal::{Job, job::Body};
+use outrider_model::{
+    DeliveryId, EndpointId, Job, Receipt, Recipient, Result, shares::SMALLEST_TOTAL,
+};
 
 mod changes;
 mod embedded;
+mod options;
 mod redis;
+mod servers;
 mod shard;
 
-pub use embedded::{EmbeddedOptions, EmbeddedQueue};
-pub use redis::{RedisOptions, RedisQueue, RedisTls};
+pub use embedded::EmbeddedQueue;
+pub use options::Options;
+pub use redis::RedisQueue;
+pub use servers::RedisTls;
 
-/// The size of the window, in units, that both backends have by default. Each shard has a window of
-/// its own.
-pub const DEFAULT_WINDOW: u32 = 32_768;
 /// A job takes one unit of the window, and one more for each so many bytes of its payload and
 /// headers.
 const UNIT_BYTES: usize = 4_096;
@@ -30,9 +32,6 @@ const UNIT_BYTES: usize = 4_096;
 pub struct NewJob {
     /// What is to be sent; its `epoch` is that of the shard that the caller knows.
     pub job: Arc<Job>,
-    pub delivery: DeliveryId,
-    /// Between whom the window is shared.
-    pub recipient: Recipient,
     /// Jobs of the endpoint that the window takes: the endpoint's limit of requests under way.
     pub endpoint_limit: u32,
 }
@@ -41,18 +40,12 @@ impl NewJob {
     /// The endpoint.
     #[must_use]
     pub fn endpoint(&self) -> EndpointId {
-        self.recipient.endpoint
+        self.job.recipient.endpoint
     }
 
     /// Units of a window of this size that the job takes; never more than a lone endpoint has.
     fn units(&self, window: u32) -> u32 {
-        let headers: usize =
-            self.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let payload = match &self.job.body {
-            Some(Body::Payload(bytes)) => bytes.len(),
-            _ => 0,
-        };
-        let units = u32::try_from(1 + (headers + payload) / UNIT_BYTES).unwrap_or(u32::MAX);
+        let units = u32::try_from(1 + self.job.bytes() / UNIT_BYTES).unwrap_or(u32::MAX);
         units.min(window.max(SMALLEST_TOTAL) / 8)
     }
 }
@@ -69,15 +62,6 @@ pub enum Enqueued {
     Full,
     /// The shard has another epoch than the job: it is not what the caller knew.
     WrongEpoch,
-}
-
-/// Where a job stands in the queue.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Receipt {
-    pub shard: u32,
-    /// The entry, as the backend names it.
-    pub entry: String,
-    pub epoch: i64,
 }
 
 /// A job that a worker holds until it is finished or its lease runs out.

@@ -4,9 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use outrider_queue::{Queue as _, RedisOptions, RedisQueue, RedisTls};
+use outrider_queue::{Options, Queue as _, RedisQueue, RedisTls};
 use support::{
-    backend::{Embedded, InCluster, Redis, RedisByTls},
+    backend::{Backend as _, Embedded, InCluster, Redis, RedisByTls},
+    jobs::{depth, number},
     server::Cluster,
     suite,
     tls::Certificates,
@@ -61,20 +62,39 @@ async fn a_cluster_conforms() {
 async fn redis_by_tls_is_not_reached_without_what_it_asks_for() {
     let certificates = Certificates::new();
     let Some(server) = certificates.server() else { return };
-    let (good, strangers) = (certificates.options(&server), Certificates::new().tls());
+    let (options, good) = (certificates.options(&server), certificates.tls());
+    let strangers = Certificates::new().tls();
     for tls in [
-        RedisTls { identity: None, ..good.tls.clone() },
-        RedisTls { identity: strangers.identity, ..good.tls.clone() },
-        RedisTls { authorities: strangers.authorities, ..good.tls.clone() },
-        RedisTls { authorities: None, ..good.tls.clone() },
+        RedisTls { identity: None, ..good.clone() },
+        RedisTls { identity: strangers.identity, ..good.clone() },
+        RedisTls { authorities: strangers.authorities, ..good.clone() },
+        RedisTls { authorities: None, ..good.clone() },
     ] {
-        let queue = RedisQueue::connect(RedisOptions {
-            tls,
-            command_timeout: Duration::from_secs(2),
-            ..good.clone()
-        })
-        .await;
+        let options = Options { command_timeout: Duration::from_secs(2), ..options.clone() };
+        let queue = RedisQueue::connect(options, &tls).await;
         assert!(queue.expect("it may be down").epochs().await.is_err());
     }
-    RedisQueue::connect(good).await.expect("a queue").epochs().await.expect("epochs");
+    let queue = RedisQueue::connect(options, &good).await.expect("a queue");
+    queue.epochs().await.expect("epochs");
+}
+
+/// During an upgrade, a process of the previous version reads jobs that it cannot send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_a_newer_version_are_finished_and_their_places_freed() {
+    let Some(fixture) = Redis(1).make(suite::ROOMY, suite::LONG).await else { return };
+    let server = fixture.server();
+    let endpoint = fixture.endpoint(0);
+    let jobs = fixture.jobs(endpoint, 0..2);
+    fixture.put(&jobs).await;
+    // Field 1, the version, once more: the last one counts.
+    let newer = "local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1] \
+        redis.call('XDEL', KEYS[1], entry[1]) \
+        return redis.call('XADD', KEYS[1], '*', 'job', entry[2][2] .. '\\8\\2')";
+    server.run::<String>(&["EVAL", newer, "1", "{outrider:2:1:0}:jobs"]);
+    let taken = fixture.take("one", 1).await;
+    assert_eq!(number(&taken[0]), 1);
+    fixture.nothing("one").await;
+    let held = fixture.queue.held(&[(endpoint, jobs[0].job.delivery)]).await.expect("held");
+    assert_eq!(held, [None], "the feeder finds its delivery again");
+    assert_eq!(depth(&*fixture.queue).await, 1);
 }

@@ -5,13 +5,13 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use outrider_model::Reason;
-use outrider_queue::{Enqueued, Queue, RedisOptions, RedisQueue};
+use outrider_queue::{Enqueued, Options, Queue};
 use redis::Value;
 use support::{
     BOUND,
-    backend::{Backend as _, Fixture, Redis, options},
+    backend::{Backend as _, Fixture, Redis, connect, options},
     eventually,
-    jobs::{all_done, depth, done, number},
+    jobs::{all_done, carry, depth, done, number},
     server::Server,
     suite::{LONG, ROOMY, SHORT},
 };
@@ -117,7 +117,7 @@ async fn a_restarted_server_is_another_even_if_it_forgot_nothing() {
     let Some(server) = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]) else {
         return;
     };
-    let queue = Arc::new(RedisQueue::connect(options(&server)).await.expect("a queue"));
+    let queue = Arc::new(connect(options(&server)).await.expect("a queue"));
     let epochs = queue.epochs().await.expect("epochs");
     let mut fixture = Fixture { queue, epochs, server: Some(server) };
     let endpoint = fixture.endpoint(0);
@@ -158,7 +158,7 @@ async fn a_replica_changes_nothing_until_it_takes_over() {
 
     // The replica may lack what came last: it is another server.
     replica.run::<Value>(&["REPLICAOF", "NO", "ONE"]);
-    let other = RedisQueue::connect(options(&replica)).await.expect("a queue");
+    let other = connect(options(&replica)).await.expect("a queue");
     assert_ne!(other.epochs().await.expect("epochs"), fixture.epochs);
     assert_eq!(depth(&other).await, 0);
 
@@ -185,9 +185,7 @@ async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
     let Some(server) = Server::start() else { return };
     let bound = Duration::from_millis(500);
     let queue = Arc::new(
-        RedisQueue::connect(RedisOptions { command_timeout: bound, ..options(&server) })
-            .await
-            .expect("a queue"),
+        connect(Options { command_timeout: bound, ..options(&server) }).await.expect("a queue"),
     );
     let epochs = eventually("epochs", async || queue.epochs().await.ok()).await;
     let fixture = Fixture { queue, epochs, server: Some(server) };
@@ -238,11 +236,8 @@ async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
 async fn a_server_that_is_gone_is_no_reason_not_to_start() {
     let Some(mut server) = Server::start() else { return };
     server.kill();
-    let queue = RedisQueue::connect(RedisOptions {
-        command_timeout: Duration::from_millis(500),
-        ..options(&server)
-    })
-    .await;
+    let queue =
+        connect(Options { command_timeout: Duration::from_millis(500), ..options(&server) }).await;
     let queue = queue.expect("a queue that waits for its server");
     assert_eq!(queue.epochs().await.expect_err("gone").reason, Reason::Unavailable);
     server.restart();
@@ -307,7 +302,7 @@ async fn processes_that_ask_at_once_agree_on_one_new_epoch() {
     let Some(server) = Server::start() else { return };
     let mut queues = Vec::new();
     for _ in 0..6 {
-        queues.push(Arc::new(RedisQueue::connect(options(&server)).await.expect("a queue")));
+        queues.push(Arc::new(connect(options(&server)).await.expect("a queue")));
     }
     for _ in 0..20 {
         server.run::<Value>(&["FLUSHALL"]);
@@ -342,7 +337,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
     assert_eq!(
-        fixture.queue.room(&[(fixture.job(0, endpoint).recipient, 100)]).await.expect("room"),
+        fixture.queue.room(&[(fixture.job(0, endpoint).job.recipient, 100)]).await.expect("room"),
         [85]
     );
     let rest = fixture.take("one", 10).await;
@@ -378,8 +373,7 @@ async fn a_server_that_fills_up_keeps_whole_batches_only() {
     let refused = (0..1_000_u64).find(|batch| {
         let mut jobs = fixture.jobs(endpoint, batch * 10..batch * 10 + 10);
         for job in &mut jobs {
-            Arc::make_mut(&mut job.job).body =
-                Some(outrider_proto::internal::job::Body::Payload(payload.clone()));
+            carry(job, payload.clone());
             job.endpoint_limit = 100_000;
         }
         let queue = Arc::clone(&fixture.queue);
@@ -413,12 +407,12 @@ async fn an_emptied_server_that_is_full_still_gets_an_epoch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_evicts_our_keys_is_refused() {
     let Some(server) = Server::with(&["--maxmemory-policy", "allkeys-lru"]) else { return };
-    let error = RedisQueue::connect(options(&server)).await.err().expect("refused");
+    let error = connect(options(&server)).await.err().expect("refused");
     assert_eq!(error.reason, Reason::FailedPrecondition);
     assert!(error.message.contains("noeviction"), "{error}");
     // Our keys never expire: what evicts only those that do is as good.
     server.run::<Value>(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
-    let queue = RedisQueue::connect(options(&server)).await.expect("a queue");
+    let queue = connect(options(&server)).await.expect("a queue");
     server.run::<Value>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
     assert_eq!(queue.epochs().await.expect_err("changed").reason, Reason::Unavailable);
 }
@@ -438,14 +432,14 @@ async fn scripts_that_the_server_forgot_are_given_to_it_again() {
 async fn a_password_is_used_and_never_told() {
     let Some(server) = Server::with(&["--appendonly", "no"]) else { return };
     server.run::<Value>(&["CONFIG", "SET", "requirepass", "hunter2"]);
-    let with = |password: &str| RedisOptions {
-        urls: vec![format!("redis://:{password}@127.0.0.1:{}", server.port)],
+    let with = |password: &str| Options {
+        url: format!("redis://:{password}@127.0.0.1:{}", server.port).into(),
         ..options(&server)
     };
-    let queue = RedisQueue::connect(with("hunter2")).await.expect("a queue");
+    let queue = connect(with("hunter2")).await.expect("a queue");
     assert!(queue.read("one", 1, Duration::ZERO).await.expect("read").is_empty());
-    let wrong = RedisOptions { command_timeout: Duration::from_millis(500), ..with("hunter3") };
-    let wrong = RedisQueue::connect(wrong).await.expect("a queue that hopes");
+    let wrong = Options { command_timeout: Duration::from_millis(500), ..with("hunter3") };
+    let wrong = connect(wrong).await.expect("a queue that hopes");
     for error in [
         wrong.epochs().await.expect_err("wrong"),
         wrong.read("one", 1, Duration::ZERO).await.expect_err("wrong"),
@@ -485,8 +479,8 @@ async fn consumers_that_are_gone_are_forgotten() {
 async fn another_number_of_shards_is_another_set_of_keys() {
     let Some(fixture) = redis().await else { return };
     fixture.put(&[fixture.job(1, fixture.endpoint(0))]).await;
-    let two = RedisOptions { shards: 2, ..options(fixture.server()) };
-    let two = RedisQueue::connect(two).await.expect("a queue");
+    let two = Options { shards: 2, ..options(fixture.server()) };
+    let two = connect(two).await.expect("a queue");
     assert_eq!(two.epochs().await.expect("epochs").len(), 2);
     assert_eq!(depth(&two).await, 0);
     assert_eq!(depth(&*fixture.queue).await, 1);

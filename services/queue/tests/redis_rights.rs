@@ -7,10 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use outrider_model::Error;
-use outrider_queue::{Queue, RedisOptions, RedisQueue};
+use outrider_queue::{Options, Queue, RedisQueue};
 use redis::Value;
 use support::{
-    backend::{Backend, Fixture},
+    backend::{Backend, Fixture, connect},
     eventually,
     jobs::{all_done, depth},
     server::{Cluster, Server},
@@ -73,12 +73,12 @@ fn take_right(server: &Server, user: &str, right: &str) {
 }
 
 /// For a user who is called as the prefix is.
-fn options(server: &Server, user: &str) -> RedisOptions {
-    RedisOptions {
-        urls: vec![format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", server.port)],
+fn options(server: &Server, user: &str) -> Options {
+    Options {
+        url: format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", server.port).into(),
         prefix: user.to_owned(),
         command_timeout: Duration::from_secs(5),
-        ..RedisOptions::default()
+        ..Options::default()
     }
 }
 
@@ -86,7 +86,7 @@ fn options(server: &Server, user: &str) -> RedisOptions {
 async fn restricted() -> Option<(Fixture, Arc<RedisQueue>)> {
     let server = Server::start()?;
     set_user(&server, "outrider", &documented("outrider"));
-    let queue = Arc::new(RedisQueue::connect(options(&server, "outrider")).await.expect("a queue"));
+    let queue = Arc::new(connect(options(&server, "outrider")).await.expect("a queue"));
     let epochs = queue.epochs().await.expect("epochs");
     let fixture =
         Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: Some(server) };
@@ -131,8 +131,8 @@ struct Documented<'a>(&'a Server, u32);
 impl Backend for Documented<'_> {
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         self.0.run::<Value>(&["FLUSHALL"]);
-        let options = RedisOptions { shards: self.1, window, lease, ..options(self.0, "outrider") };
-        let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+        let options = Options { shards: self.1, window, lease, ..options(self.0, "outrider") };
+        let queue = Arc::new(connect(options).await.expect("a queue"));
         ready(&*queue).await;
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: None })
@@ -171,16 +171,16 @@ async fn the_documented_line_is_enough_for_a_cluster() {
     let more = ["+cluster|slots", "+asking"].map(str::to_owned);
     let words = [documented("outrider"), more.into()].concat();
     cluster.nodes.iter().for_each(|node| set_user(node, "outrider", &words));
-    let urls = cluster.nodes.iter().map(|node| options(node, "outrider").urls.remove(0)).collect();
-    let options = RedisOptions {
-        urls,
+    let urls: Vec<_> = cluster.nodes.iter().map(|node| options(node, "outrider").url.0).collect();
+    let options = Options {
+        url: urls.join(",").into(),
         cluster: true,
         shards: 4,
         lease: SHORT,
         command_timeout: Duration::from_secs(10),
-        ..RedisOptions::default()
+        ..Options::default()
     };
-    let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+    let queue = Arc::new(connect(options).await.expect("a queue"));
     ready(&*queue).await;
     works(&queue).await;
     // Of one node only: its shard is named, and the queue as a whole is of no use.
@@ -201,7 +201,7 @@ async fn the_documented_line_is_enough_for_a_cluster() {
 async fn without(server: &Server, number: usize, right: &str) {
     let user = format!("user{number}");
     take_right(server, &user, right);
-    let queue = Arc::new(RedisQueue::connect(options(server, &user)).await.expect("a queue"));
+    let queue = Arc::new(connect(options(server, &user)).await.expect("a queue"));
     if WANTED.contains(&right) {
         ready(&*queue).await;
         works(&queue).await;
@@ -250,11 +250,9 @@ async fn keys_channels_and_databases_are_named() {
     ] {
         set_user(&server, "outrider", &documented("outrider"));
         words.iter().for_each(|word| change_user(&server, "outrider", word));
-        let wrong = RedisOptions {
-            command_timeout: Duration::from_millis(700),
-            ..options(&server, "outrider")
-        };
-        let queue = RedisQueue::connect(wrong).await.expect("a queue");
+        let wrong =
+            Options { command_timeout: Duration::from_millis(700), ..options(&server, "outrider") };
+        let queue = connect(wrong).await.expect("a queue");
         let error = refusal(&queue).await;
         assert!(error.message.contains(expected), "{words:?}: {error}");
         assert!(
@@ -263,19 +261,19 @@ async fn keys_channels_and_databases_are_named() {
         );
     }
     set_user(&server, "outrider", &documented("outrider"));
-    let another = RedisOptions {
-        urls: vec![format!("redis://outrider:{PASSWORD}@127.0.0.1:{}/1", server.port)],
+    let another = Options {
+        url: format!("redis://outrider:{PASSWORD}@127.0.0.1:{}/1", server.port).into(),
         command_timeout: Duration::from_millis(700),
         ..options(&server, "outrider")
     };
-    let error = refusal(&RedisQueue::connect(another).await.expect("a queue")).await;
+    let error = refusal(&connect(another).await.expect("a queue")).await;
     assert!(
         error.message.contains("SELECT is refused: \"") && error.message.contains("+select"),
         "{error}"
     );
     // The channel is no reason not to work.
     change_user(&server, "outrider", "resetchannels");
-    let queue = Arc::new(RedisQueue::connect(options(&server, "outrider")).await.expect("a queue"));
+    let queue = Arc::new(connect(options(&server, "outrider")).await.expect("a queue"));
     ready(&*queue).await;
     let error = queue.announce_change().await.expect_err("refused");
     assert!(
@@ -288,20 +286,18 @@ async fn keys_channels_and_databases_are_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_no_password_and_who_renames_commands_is_told() {
     let Some(server) = Server::with(&["--rename-command", "XADD", "HIDDEN"]) else { return };
-    let as_default = |url: String| RedisOptions {
-        urls: vec![url],
+    let as_default = |url: String| Options {
+        url: url.into(),
         command_timeout: Duration::from_millis(700),
         ..options(&server, "outrider")
     };
-    let error =
-        refusal(&RedisQueue::connect(as_default(server.url())).await.expect("a queue")).await;
+    let error = refusal(&connect(as_default(server.url())).await.expect("a queue")).await;
     assert!(
         error.message.contains("XADD is refused") && error.message.contains("its own name"),
         "{error}"
     );
     server.run::<Value>(&["CONFIG", "SET", "requirepass", PASSWORD]);
-    let error =
-        refusal(&RedisQueue::connect(as_default(server.url())).await.expect("a queue")).await;
+    let error = refusal(&connect(as_default(server.url())).await.expect("a queue")).await;
     assert!(error.message.contains("NOAUTH") && error.message.contains("queue.url"), "{error}");
 }
 
@@ -375,10 +371,8 @@ async fn without_info_a_loss_of_everything_is_noticed() {
     let server = fixture.server.take().expect("a server");
     let words = [documented("outrider"), vec!["-info".to_owned()]].concat();
     set_user(&server, "blind", &words);
-    let urls = vec![format!("redis://blind:{PASSWORD}@127.0.0.1:{}", server.port)];
-    let blind = RedisQueue::connect(RedisOptions { urls, ..options(&server, "outrider") })
-        .await
-        .expect("a queue");
+    let url = format!("redis://blind:{PASSWORD}@127.0.0.1:{}", server.port).into();
+    let blind = connect(Options { url, ..options(&server, "outrider") }).await.expect("a queue");
     let blind = Arc::new(blind);
     ready(&*blind).await;
     for _ in 0..3 {
@@ -407,8 +401,8 @@ async fn without_the_right_to_end_waits_three_shards_are_read_all_the_same() {
         let Some(server) = Server::start() else { return };
         take_right(&server, "outrider", right);
         let options =
-            RedisOptions { shards: 3, lease: LONG, window: ROOMY, ..options(&server, "outrider") };
-        let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+            Options { shards: 3, lease: LONG, window: ROOMY, ..options(&server, "outrider") };
+        let queue = Arc::new(connect(options).await.expect("a queue"));
         ready(&*queue).await;
         works(&queue).await;
         let epochs = queue.epochs().await.expect("epochs");
@@ -460,7 +454,7 @@ async fn a_probe_announces_nothing() {
         async move { queue.change_announced().await }
     });
     // Another process begins, and asks for its rights.
-    let another = RedisQueue::connect(options(server, "outrider")).await.expect("a queue");
+    let another = connect(options(server, "outrider")).await.expect("a queue");
     ready(&another).await;
     let mut messages = others.on_message();
     let first = messages.next().await.expect("a message");

@@ -20,7 +20,7 @@ pub use channels::{
     channel,
     dial::{self, DialError, Dialer, NoConnection, NoName},
     intake::{self, Intake},
-    keys::{self, KeyCacheOptions, KeyServer, RememberedKeys, RemoteKeys},
+    keys::{self, KeyCacheOptions, RememberedKeys, RemoteKeys},
     listen,
     proxy::{self, RemoteDialer},
     resend::{Resend, ResendingChannel},

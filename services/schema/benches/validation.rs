@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use outrider_schema::{Schema, Verdict};
+use outrider_schema::{Schema, Validation};
 
 const SCHEMA: &str = r#"{
     "type": "object",
@@ -52,7 +52,7 @@ fn validation(c: &mut Criterion) {
     // About 1 KiB and 8 KiB.
     for lines in [27, 230] {
         let payload = payload(lines);
-        assert_eq!(schema.validate_briefly(payload.as_bytes()), Verdict::Fits);
+        assert_eq!(schema.validate_briefly(payload.as_bytes()), Validation::Fits);
         group.throughput(Throughput::Bytes(payload.len() as u64));
         group.bench_function(BenchmarkId::from_parameter(format!("{} B", payload.len())), |b| {
             b.iter(|| schema.validate_briefly(black_box(payload.as_bytes())));

@@ -1,5 +1,5 @@
-//! The library's errors in our words: what must hold, with what the schema says, and without what
-//! the payload holds.
+//! Describes the library's errors: what must hold according to the schema, without values of the
+//! payload.
 
 use std::fmt::Display;
 
@@ -11,16 +11,16 @@ use outrider_model::text::quoted;
 
 use crate::fault::{Fault, Violation};
 
-/// Descriptions are cut there, in characters: schemas may hold long constants.
+/// Maximum length of a description, in characters. Schemas may contain long constants.
 const CHARACTERS: usize = 200;
-/// Names of properties that are told of one object.
+/// Maximum number of property names in a description.
 const NAMES: usize = 3;
-/// A name of a property is cut there, in characters.
+/// Maximum length of a property name, in characters.
 const NAME_CHARACTERS: usize = 64;
-/// Pointers are cut there, in characters.
+/// Maximum length of a pointer, in characters.
 const POINTER_CHARACTERS: usize = 512;
 
-/// What is wrong with a payload.
+/// Describes a violation of the schema by a payload.
 pub fn violation(error: &ValidationError<'_>) -> Violation {
     Violation {
         pointer: shortened(error.instance_path().as_str(), POINTER_CHARACTERS),
@@ -29,7 +29,7 @@ pub fn violation(error: &ValidationError<'_>) -> Violation {
     }
 }
 
-/// What is wrong with a schema: a violation of its meta-schema, or a reference that leads nowhere.
+/// Describes a fault of a schema: a violation of its meta-schema, or a dangling reference.
 pub fn fault(error: &ValidationError<'_>) -> Fault {
     let description = match error.kind() {
         Kind::Referencing(why) => shortened(&why.to_string(), CHARACTERS),
@@ -103,8 +103,8 @@ fn joined(words: impl Iterator<Item = impl Display>) -> String {
     words.map(|word| word.to_string()).collect::<Vec<_>>().join(" or ")
 }
 
-/// Some names, quoted and cut. Names of properties are told, as they are in pointers; values are
-/// not.
+/// Quotes and shortens some names. Names of properties are shown, as they are in pointers. Values
+/// are not.
 fn names(unexpected: &[String]) -> String {
     let told = unexpected
         .iter()

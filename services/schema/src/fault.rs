@@ -1,11 +1,11 @@
-//! What is wrong with a schema or with a payload.
+//! Faults of schemas, and violations by payloads.
 
-/// What is wrong with a schema.
+/// A fault of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The place in the schema, a JSON pointer (RFC 6901); empty for the whole.
     pub pointer: String,
-    /// What is wrong.
+    /// A description of the fault.
     pub description: String,
 }
 
@@ -15,13 +15,14 @@ impl Fault {
     }
 }
 
-/// What is wrong with a payload.
+/// A violation of a schema by a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The place in the payload, a JSON pointer (RFC 6901); empty for the whole.
     pub pointer: String,
-    /// What is wrong there; never the payload's values.
+    /// A description of the violation, without values of the payload.
     pub description: String,
-    /// The place in the schema, a JSON pointer: unlike `pointer` nothing of the payload.
+    /// The place in the schema, a JSON pointer. Unlike `pointer`, it contains nothing of the
+    /// payload.
     pub keyword: String,
 }

@@ -1,11 +1,10 @@
-//! JSON Schemas of event types: compiled within limits, and payloads validated by them in bounded
-//! time.
+//! Compiles the JSON Schemas of event types within limits, and validates payloads in bounded time.
 //!
-//! Who writes a schema is not who runs the server, and who publishes need not be who wrote the
-//! schema: neither may make the other's part slow. Schemas are surveyed before they are compiled
-//! ([`survey`]), patterns are matched in linear time, and validation counts its steps and ends when
-//! there are too many ([`metered`]). Nothing is ever fetched. It must never do IO; it knows no wire
-//! types.
+//! The author of a schema does not run the server, and a publisher need not be the author of the
+//! schema, so neither may slow down the others. Schemas are surveyed before they are compiled
+//! ([`survey`]), patterns are matched in linear time, and validation counts its steps and stops
+//! when there are too many ([`metered`]). Nothing is ever fetched. The crate must never do IO, and
+//! knows no wire types.
 
 mod describe;
 mod fault;
@@ -23,30 +22,31 @@ use serde_json::Value;
 pub use fault::{Fault, Violation};
 use metered::{Effort, Metered};
 
-/// The memory of one compiled pattern, in bytes: what bounds the time of a match for each byte of
+/// Maximum memory of one compiled pattern, in bytes. It bounds the time of a match per byte of
 /// text.
 const PATTERN_BYTES: usize = 64 * 1_024;
-/// The memory in which the matcher of one pattern remembers its states, in bytes for each thread.
+/// Maximum memory of the state cache of one pattern, in bytes per thread.
 const PATTERN_CACHE_BYTES: usize = 256 * 1_024;
-/// The stack of a thread that compiles, or that validates at length. Only what is used of it is
+/// Stack size of a thread that compiles, or that validates at length. Only the used part takes
 /// memory.
 const LARGE_STACK_BYTES: usize = 64 * 1_024 * 1_024;
 
-/// What validation says.
+/// The result of a validation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It fits.
+pub enum Validation {
+    /// The payload fits the schema.
     Fits,
-    /// It does not; the first violations, at most [`limits::SCHEMA_VIOLATIONS`] and at least one.
+    /// The payload does not fit. Contains the first violations, at least one and at most
+    /// [`limits::SCHEMA_VIOLATIONS`].
     Violates(Vec<Violation>),
-    /// It was not decided within the steps or the depth that are allowed.
+    /// The validation exceeded the permitted steps or depth.
     Undecided,
 }
 
 /// A compiled schema.
 pub struct Schema {
     validator: Validator<Metered>,
-    /// What reading one byte of text costs, in steps.
+    /// The cost of reading one byte of text, in steps.
     text_cost: metered::TextCost,
 }
 
@@ -57,9 +57,10 @@ impl fmt::Debug for Schema {
 }
 
 impl Schema {
-    /// Compiles the text of a schema: by draft 2020-12, or the draft that its `$schema` names. At
-    /// most 64 KiB ([`limits::SCHEMA_BYTES`]), and within the limits of [`survey`]. It takes up to
-    /// some 100 ms, and starts a thread for its stack: not for an asynchronous task.
+    /// Compiles the text of a schema by draft 2020-12, or by the draft that its `$schema` names. It
+    /// may have at most 64 KiB ([`limits::SCHEMA_BYTES`]), and must be within the limits of
+    /// [`survey`]. Takes up to about 100 ms and starts a thread, so it must not be called from an
+    /// asynchronous task.
     ///
     /// # Errors
     /// The first fault of the schema.
@@ -76,30 +77,30 @@ impl Schema {
             .unwrap_or_else(|| Err(Fault::at("", "cannot be compiled")))
     }
 
-    /// Validates a payload, which is JSON, with little effort: `Undecided` when it takes more than
-    /// a few milliseconds.
+    /// Validates a JSON payload with little effort. Returns `Undecided` if it takes more than a few
+    /// milliseconds.
     #[must_use]
-    pub fn validate_briefly(&self, payload: &[u8]) -> Verdict {
+    pub fn validate_briefly(&self, payload: &[u8]) -> Validation {
         self.validate(payload, Effort::BRIEF)
     }
 
-    /// Validates a payload, which is JSON, in at most so many steps: a step is a look at a value or
-    /// at some bytes of text, and a million take a tenth to half a second. On a thread of its own:
-    /// not for an asynchronous task.
+    /// Validates a JSON payload in at most this many steps. A step is a look at a value or at a few
+    /// bytes of text; a million take a tenth to half a second. Uses a thread of its own, so it must
+    /// not be called from an asynchronous task.
     #[must_use]
-    pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Verdict {
+    pub fn validate_at_length(&self, payload: &[u8], steps: u64) -> Validation {
         let effort = Effort { steps, stack_bytes: LARGE_STACK_BYTES / 2 };
-        on_large_stack(|| self.validate(payload, effort)).unwrap_or(Verdict::Undecided)
+        on_large_stack(|| self.validate(payload, effort)).unwrap_or(Validation::Undecided)
     }
 
-    fn validate(&self, payload: &[u8], effort: Effort) -> Verdict {
+    fn validate(&self, payload: &[u8], effort: Effort) -> Validation {
         let value = match serde_json::from_slice::<Value>(payload) {
             Ok(value) => value,
-            // Its syntax was checked: it holds a number beyond 64-bit floating point, which the
-            // text alone can carry.
+            // Its syntax was checked, so it contains a number beyond 64-bit floating point, which
+            // only text can represent.
             Err(_) => {
                 let description = "has a number that is too large to be validated".to_owned();
-                return Verdict::Violates(vec![Violation {
+                return Validation::Violates(vec![Violation {
                     pointer: String::new(),
                     description,
                     keyword: String::new(),
@@ -114,9 +115,9 @@ impl Schema {
                 .collect()
         });
         match violations {
-            Some(violations) if Vec::is_empty(&violations) => Verdict::Fits,
-            Some(violations) => Verdict::Violates(violations),
-            None => Verdict::Undecided,
+            Some(violations) if Vec::is_empty(&violations) => Validation::Fits,
+            Some(violations) => Validation::Violates(violations),
+            None => Validation::Undecided,
         }
     }
 }
@@ -130,8 +131,8 @@ fn compile(schema: &Value) -> Result<Schema, Fault> {
     Ok(Schema { validator, text_cost: survey.text_cost })
 }
 
-/// The result of `work` on a thread with a large stack; none when there is no such thread, or
-/// `work` panicked.
+/// Runs `work` on a thread with a large stack. Returns `None` if the thread cannot be started, or
+/// if `work` panics.
 fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("schema".to_owned()).stack_size(LARGE_STACK_BYTES);

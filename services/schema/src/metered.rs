@@ -1,7 +1,7 @@
-//! Validation that counts its steps. The library walks over schema and instance as deep and as
-//! often as they say, which a recursive schema can make exponential; it cannot be told to stop. So
-//! it is given an instance that counts how often it is looked at, and that, when there were too
-//! many looks or the stack has grown too deep, ends the walk by unwinding to where it began.
+//! Validation that counts its steps. The library walks over schema and instance without a limit,
+//! which a recursive schema can make exponential, and it cannot be stopped. So it gets an instance
+//! that counts how often it is read. After too many reads, or if the stack has grown too deep, the
+//! instance ends the walk by unwinding to its beginning.
 
 use std::{
     borrow::Cow,
@@ -16,36 +16,36 @@ use jsonschema::{
 };
 use serde_json::{Map, Number, Value};
 
-/// How much may be done.
+/// The permitted effort.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Looks at the instance.
+    /// Maximum number of looks at the instance.
     pub steps: u64,
-    /// How far the stack may grow.
+    /// Maximum growth of the stack.
     pub stack_bytes: usize,
 }
 
 impl Effort {
-    /// What an asynchronous task may do between two points where it yields: a few milliseconds at
-    /// most, and a part of a thread's usual stack of 2 MiB.
+    /// The effort that an asynchronous task may make between two yields: a few milliseconds at
+    /// most, and a part of the usual stack of 2 MiB.
     pub const BRIEF: Self = Self { steps: 20_000, stack_bytes: 512 * 1_024 };
 }
 
-/// Steps for each byte of text.
+/// Steps per byte of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TextCost {
-    /// Of a string: more where patterns are matched.
+    /// For a string. More if patterns are matched.
     pub value: u64,
-    /// Of a property's name: more where several patterns are matched with each.
+    /// For the name of a property. More if several patterns are matched with it.
     pub name: u64,
 }
 
-/// Ends the walk. Not a panic: no hook hears of it.
+/// Ends the walk. It is not a panic, so no panic hook runs.
 struct Stopped;
 
 struct Meter {
     left: Cell<u64>,
-    /// About where the stack stood at the beginning.
+    /// Approximate position of the stack at the beginning.
     base: usize,
     effort: Effort,
     text: TextCost,
@@ -61,50 +61,51 @@ impl Meter {
     }
 
     fn charge_text(&self, bytes: usize, cost: u64) {
-        // Eight bytes that nobody matches with a pattern cost a step.
+        // Eight bytes that are not matched with a pattern cost one step.
         let bytes = bytes as u64;
         self.charge(1 + bytes / 8 + bytes.saturating_mul(cost));
     }
 }
 
-/// About where the stack stands.
+/// Returns the approximate position of the stack.
 fn stack() -> usize {
     let here = 0_u8;
     ptr::from_ref(&here).addr()
 }
 
-/// What `walk` makes of the instance; none when that takes more than the effort.
+/// Runs `walk` over the instance. Returns `None` if that takes more than the effort.
 ///
-/// # Panics
-/// As `walk` does.
+/// # Panics Panics if `walk` does.
 pub fn run<T>(
     instance: &Value,
     effort: Effort,
     text: TextCost,
-    walk: impl FnOnce(Place<'_>) -> T,
+    walk: impl FnOnce(MeteredValue<'_>) -> T,
 ) -> Option<T> {
     let meter = Meter { left: Cell::new(effort.steps), base: stack(), effort, text };
-    // What unwinding leaves half done belongs to the walk, and ends with it.
-    match catch_unwind(AssertUnwindSafe(|| walk(Place { value: instance, meter: Some(&meter) }))) {
+    // State that unwinding leaves half done belongs to the walk, and is dropped with it.
+    match catch_unwind(AssertUnwindSafe(|| {
+        walk(MeteredValue { value: instance, meter: Some(&meter) })
+    })) {
         Ok(result) => Some(result),
         Err(stopped) if (*stopped).is::<Stopped>() => None,
         Err(panic) => resume_unwind(panic),
     }
 }
 
-/// JSON as the library sees it.
+/// The JSON representation that the library reads.
 pub struct Metered;
 
 /// A value of the instance.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct MeteredValue<'a> {
     value: &'a Value,
-    /// None for names of properties, which are paid when their object is walked through.
+    /// `None` for names of properties, which are charged when their object is walked.
     meter: Option<&'a Meter>,
 }
 
-impl<'a> Place<'a> {
-    /// The value, for one step.
+impl<'a> MeteredValue<'a> {
+    /// Returns the value, and charges one step.
     fn look(&self) -> &'a Value {
         self.charge(1);
         self.value
@@ -118,7 +119,7 @@ impl<'a> Place<'a> {
 }
 
 impl Json for Metered {
-    type Node<'a> = Place<'a>;
+    type Node<'a> = MeteredValue<'a>;
     type PreparedKey = String;
     type StringBuffer = Value;
 
@@ -126,16 +127,20 @@ impl Json for Metered {
         key.to_owned()
     }
 
-    fn with_string_node<T>(buffer: &mut Value, string: &str, f: impl FnOnce(Place<'_>) -> T) -> T {
+    fn with_string_node<T>(
+        buffer: &mut Value,
+        string: &str,
+        f: impl FnOnce(MeteredValue<'_>) -> T,
+    ) -> T {
         *buffer = Value::String(string.to_owned());
-        f(Place { value: buffer, meter: None })
+        f(MeteredValue { value: buffer, meter: None })
     }
 }
 
-/// In the place of every value that an error would hold: errors never have payload in them.
+/// Replaces every value in errors, so that errors never contain payload.
 static HIDDEN: Value = Value::Null;
 
-impl<'a> Node<'a, Metered> for Place<'a> {
+impl<'a> Node<'a, Metered> for MeteredValue<'a> {
     type Object = Members<'a>;
     type Array = Elements<'a>;
     type Number = &'a Number;
@@ -187,7 +192,7 @@ impl<'a> Node<'a, Metered> for Place<'a> {
     }
 
     fn equals_value(&self, expected: &Value) -> bool {
-        // Only what is on both sides is compared.
+        // Only parts that both sides have are compared.
         let alike = matches!(
             (self.value, expected),
             (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_))
@@ -206,7 +211,7 @@ impl<'a> Node<'a, Metered> for Place<'a> {
     }
 }
 
-/// About how long it takes to read all that is in a value, in steps.
+/// Returns the approximate cost of reading a value completely, in steps.
 fn size(value: &Value) -> u64 {
     let text = |text: &str| 1 + text.len() as u64 / 64;
     match value {
@@ -226,7 +231,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Object<'a, Metered> for Members<'a> {
-    type Node = Place<'a>;
+    type Node = MeteredValue<'a>;
     type MemberName = &'a str;
     type MembersIter = MembersIter<'a>;
 
@@ -234,11 +239,11 @@ impl<'a> Object<'a, Metered> for Members<'a> {
         self.members.len()
     }
 
-    fn get(&self, key: &String) -> Option<Place<'a>> {
+    fn get(&self, key: &String) -> Option<MeteredValue<'a>> {
         if let Some(meter) = self.meter {
             meter.charge(1);
         }
-        self.members.get(key).map(|value| Place { value, meter: self.meter })
+        self.members.get(key).map(|value| MeteredValue { value, meter: self.meter })
     }
 
     fn members(&self) -> MembersIter<'a> {
@@ -246,21 +251,21 @@ impl<'a> Object<'a, Metered> for Members<'a> {
     }
 }
 
-/// Names and values of an object; each is paid for.
+/// Iterates over the names and values of an object, and charges each.
 pub struct MembersIter<'a> {
     members: serde_json::map::Iter<'a>,
     meter: Option<&'a Meter>,
 }
 
 impl<'a> Iterator for MembersIter<'a> {
-    type Item = (&'a str, Place<'a>);
+    type Item = (&'a str, MeteredValue<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.members.next()?;
         if let Some(meter) = self.meter {
             meter.charge_text(name.len(), meter.text.name);
         }
-        Some((name, Place { value, meter: self.meter }))
+        Some((name, MeteredValue { value, meter: self.meter }))
     }
 }
 
@@ -271,7 +276,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Array<'a, Metered> for Elements<'a> {
-    type Node = Place<'a>;
+    type Node = MeteredValue<'a>;
     type ElementsIter = ElementsIter<'a>;
 
     fn len(&self) -> usize {
@@ -284,27 +289,27 @@ impl<'a> Array<'a, Metered> for Elements<'a> {
 
     fn is_unique(&self) -> bool {
         if let Some(meter) = self.meter {
-            // All of it is hashed, and few elements are compared with each other.
+            // Every element is hashed, and few are compared with each other.
             meter.charge(self.elements.iter().map(size).sum::<u64>().saturating_mul(4));
         }
         unique::is_unique(self.elements)
     }
 }
 
-/// The elements of an array; each is paid for.
+/// Iterates over the elements of an array, and charges each.
 pub struct ElementsIter<'a> {
     elements: std::slice::Iter<'a, Value>,
     meter: Option<&'a Meter>,
 }
 
 impl<'a> Iterator for ElementsIter<'a> {
-    type Item = Place<'a>;
+    type Item = MeteredValue<'a>;
 
-    fn next(&mut self) -> Option<Place<'a>> {
+    fn next(&mut self) -> Option<MeteredValue<'a>> {
         let value = self.elements.next()?;
         if let Some(meter) = self.meter {
             meter.charge(1);
         }
-        Some(Place { value, meter: self.meter })
+        Some(MeteredValue { value, meter: self.meter })
     }
 }

@@ -1,9 +1,9 @@
-//! A look at a schema before it is compiled: whether all it refers to is in it, and whether what it
-//! asks of one value is bounded.
+//! Surveys a schema before it is compiled: whether it contains everything it refers to, and whether
+//! the number of checks of one value is bounded.
 //!
-//! A subschema asks in place (`allOf`, `anyOf`, `$ref` …: of the same value) or goes down
-//! (`properties`, `items` …: into what is in it). Going down is bounded by the payload and metered;
-//! asking in place is bounded here.
+//! A subschema applies in place (`allOf`, `anyOf`, `$ref` …: to the same value) or goes down
+//! (`properties`, `items` …: to its members). Going down is bounded by the payload and metered.
+//! Applying in place is bounded here.
 
 use std::{collections::HashMap, ptr};
 
@@ -11,26 +11,26 @@ use serde_json::{Map, Value};
 
 use crate::{fault::Fault, metered::TextCost};
 
-/// Nesting of the schema's JSON.
+/// Maximum nesting of the schema's JSON.
 const LEVELS: usize = 64;
-/// Subschemas that validation can reach.
+/// Maximum number of reachable subschemas.
 const SUBSCHEMAS: usize = 1_000;
-/// Patterns in them: of values and of the names of properties.
+/// Maximum number of patterns, for values and for names of properties.
 const PATTERNS: usize = 100;
-/// Subschemas that ask of one value in place of each other.
+/// Maximum length of a chain of subschemas that apply in place of each other.
 const CHAIN: u32 = 32;
-/// How often subschemas are asked about one value.
+/// Maximum number of subschemas that are applied to one value.
 const ASKED: u64 = 500;
-/// What a byte of text costs for each pattern that it is matched with, in steps.
+/// Cost of a byte of text for each pattern that it is matched with, in steps.
 const PATTERN_COST: u64 = 4;
 
-/// Keywords that hold a subschema, or a list of them, for the same value.
+/// Keywords with a subschema, or a list of subschemas, for the same value.
 const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
-/// Keywords that hold subschemas by name for the same value.
+/// Keywords with named subschemas for the same value.
 const IN_PLACE_NAMED: [&str; 2] = ["dependentSchemas", "dependencies"];
 /// Keywords that refer to a subschema for the same value.
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
-/// Keywords that hold a subschema, or a list of them, for what is in the value.
+/// Keywords with a subschema, or a list of subschemas, for the members of the value.
 const DOWN: [&str; 9] = [
     "items",
     "prefixItems",
@@ -42,19 +42,19 @@ const DOWN: [&str; 9] = [
     "unevaluatedProperties",
     "contentSchema",
 ];
-/// Keywords that hold subschemas by name for what is in the value.
+/// Keywords with named subschemas for the members of the value.
 const DOWN_NAMED: [&str; 2] = ["properties", "patternProperties"];
 
-/// What was found.
+/// The result of a survey.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Survey {
     pub text_cost: TextCost,
 }
 
-/// Looks at a schema.
+/// Surveys a schema.
 ///
-/// # Errors
-/// The first place that is over a limit, refers to what is not in the schema, or goes in circles.
+/// # Errors Returns the first place that exceeds a limit, refers to something outside the schema,
+/// or forms a cycle.
 pub fn survey(root: &Value) -> Result<Survey, Fault> {
     if !matches!(root, Value::Object(_) | Value::Bool(_)) {
         return Err(Fault::at("", "must be a JSON object, true or false"));
@@ -88,26 +88,26 @@ pub fn survey(root: &Value) -> Result<Survey, Fault> {
 }
 
 /// A subschema.
-struct Place<'a> {
+struct Subschema<'a> {
     schema: &'a Value,
     pointer: String,
-    /// Those that are asked in its place.
+    /// The subschemas that apply in its place.
     in_place: Vec<usize>,
 }
 
 struct Walk<'a> {
     root: &'a Value,
     anchors: HashMap<&'a str, Vec<(String, &'a Value)>>,
-    places: Vec<Place<'a>>,
+    places: Vec<Subschema<'a>>,
     /// By the address of the value.
     known: HashMap<usize, usize>,
     patterns: usize,
-    /// The most patterns with which one name of a property is matched.
+    /// Maximum number of patterns with which one property name is matched.
     names: u64,
 }
 
 impl<'a> Walk<'a> {
-    /// The subschema's number, a new one when it was not met before.
+    /// Returns the number of the subschema, which is new if it was not met before.
     fn place(&mut self, schema: &'a Value, pointer: String) -> Result<usize, Fault> {
         let address = ptr::from_ref(schema).addr();
         if let Some(index) = self.known.get(&address) {
@@ -121,11 +121,11 @@ impl<'a> Walk<'a> {
         }
         let index = self.places.len();
         self.known.insert(address, index);
-        self.places.push(Place { schema, pointer, in_place: Vec::new() });
+        self.places.push(Subschema { schema, pointer, in_place: Vec::new() });
         Ok(index)
     }
 
-    /// Finds what a subschema asks in place and where it goes down.
+    /// Finds the subschemas that apply in place, and those for members.
     fn enter(&mut self, index: usize) -> Result<(), Fault> {
         let (schema, pointer) = (self.places[index].schema, self.places[index].pointer.clone());
         let Value::Object(keywords) = schema else { return Ok(()) };
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
             keywords.get("patternProperties").and_then(Value::as_object).map_or(0, Map::len);
         self.names = self.names.max(names as u64);
         self.patterns += names + usize::from(keywords.contains_key("pattern"));
-        // Names are validated as strings there, whose cost is part of their own.
+        // There, names are validated as strings, whose cost is charged by themselves.
         if keywords.contains_key("propertyNames") {
             self.names = self.names.max(PATTERNS as u64 / 10);
         }
@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A subschema or a list of them. What is neither is the meta-schema's to refuse.
+    /// Enters a subschema or a list of subschemas. The meta-schema refuses anything else.
     fn held(&mut self, value: &'a Value, at: &str) -> Result<Vec<usize>, Fault> {
         match value {
             Value::Object(_) | Value::Bool(_) => Ok(vec![self.place(value, at.to_owned())?]),
@@ -226,11 +226,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// How often subschemas are asked about a value of which this one is asked, and how many stand in
-/// place of each other at most.
+/// How many subschemas are applied to a value to which this one is applied, and the longest chain
+/// of subschemas in place of each other.
 #[derive(Debug, Clone, Copy)]
 enum Asked {
-    /// It is being weighed: to meet it again is a circle.
+    /// Being weighed. Meeting it again means a cycle.
     Open,
     Known {
         times: u64,
@@ -239,7 +239,7 @@ enum Asked {
 }
 
 fn weigh(
-    places: &[Place<'_>],
+    places: &[Subschema<'_>],
     index: usize,
     asked: &mut [Option<Asked>],
 ) -> Result<(u64, u32), Fault> {
@@ -269,7 +269,7 @@ fn weigh(
     Ok((times, chain))
 }
 
-/// Whether a subschema is a resource of its own, from which references would be resolved.
+/// Whether a subschema is a resource of its own, against which references would be resolved.
 fn is_resource(root: &Value, keywords: &Map<String, Value>) -> bool {
     let draft_4 =
         root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"));
@@ -277,7 +277,7 @@ fn is_resource(root: &Value, keywords: &Map<String, Value>) -> bool {
     id.is_some_and(|id| !id.starts_with('#'))
 }
 
-/// All that bears a name to refer to, wherever it stands: more than the library finds, never less.
+/// Collects every anchor, wherever it is. Finds more than the library does, never less.
 fn anchors<'a>(
     value: &'a Value,
     pointer: &mut String,
@@ -320,7 +320,7 @@ fn levels(value: &Value) -> usize {
     }
 }
 
-/// A name as JSON pointers write it (RFC 6901).
+/// Escapes a name for a JSON pointer (RFC 6901).
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

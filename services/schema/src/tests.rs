@@ -1,4 +1,4 @@
-//! Schemas that are refused, payloads that do not fit, and how much time either may take.
+//! Tests of refused schemas, violating payloads, and the time that either may take.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What a schema that was written to be slow may take, on a slow machine and without optimisation.
+/// Time limit for a schema that was written to be slow, on a slow machine and without optimization.
 const PATIENCE: Duration = Duration::from_secs(60);
 const STEPS: u64 = 1_000_000;
 
@@ -23,17 +23,17 @@ fn fault(schema: &Value) -> Fault {
     Schema::compile(&schema.to_string()).unwrap_err()
 }
 
-/// The pointers of a payload's violations, by both ways.
+/// Returns the pointers of a payload's violations, found in both ways.
 fn pointers(schema: &Value, payload: &Value) -> Vec<String> {
     let (schema, payload) = (compiled(schema), payload.to_string());
     let verdict = schema.validate_at_length(payload.as_bytes(), STEPS);
     assert_eq!(schema.validate_briefly(payload.as_bytes()), verdict);
     match verdict {
-        Verdict::Fits => Vec::new(),
-        Verdict::Violates(violations) => {
+        Validation::Fits => Vec::new(),
+        Validation::Violates(violations) => {
             violations.into_iter().map(|violation| violation.pointer).collect()
         }
-        Verdict::Undecided => panic!("undecided"),
+        Validation::Undecided => panic!("undecided"),
     }
 }
 
@@ -56,7 +56,7 @@ fn violations_name_the_place_and_never_the_value() {
     let mut found = pointers(&schema, &payload);
     found.sort();
     assert_eq!(found, ["/a~1b", "/code", "/code", "/items/1/price", "/items/2/price"]);
-    let Verdict::Violates(violations) =
+    let Validation::Violates(violations) =
         compiled(&schema).validate_briefly(payload.to_string().as_bytes())
     else {
         panic!()
@@ -68,7 +68,7 @@ fn violations_name_the_place_and_never_the_value() {
     assert_eq!(of("/items/1/price").keyword, "/properties/items/items/properties/price/type");
     assert_eq!(of("/items/2/price").description, "must be at least 1");
     assert_eq!(of("/a~1b").description, r#"must be one of ["x","y"]"#);
-    let Verdict::Violates(violations) = compiled(&schema).validate_briefly(b"{\"other\": 1}")
+    let Validation::Violates(violations) = compiled(&schema).validate_briefly(b"{\"other\": 1}")
     else {
         panic!()
     };
@@ -123,7 +123,7 @@ fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
     assert_eq!(pointers(&odd, &json!(1)), [""]);
     assert!(pointers(&json!(true), &json!(1)).is_empty());
     assert_eq!(pointers(&json!(false), &json!(1)), [""]);
-    // A type with two branches, as trees of expressions have it.
+    // A type with two branches, like an expression tree.
     let expression = json!({"$ref": "#/$defs/e", "$defs": {"e": {"oneOf": [
         {"type": "number"},
         {"type": "object", "required": ["left", "right"],
@@ -139,7 +139,7 @@ fn every_draft_and_every_kind_of_reference_within_the_schema_is_known() {
 fn numbers_are_compared_by_their_value() {
     let schema = json!({"items": {"type": "integer", "enum": [1, 9_007_199_254_740_993_u64]}});
     assert_eq!(pointers(&schema, &json!([1, 1.0, 9_007_199_254_740_993_u64, 2])), ["/3"]);
-    let Verdict::Violates(violations) = compiled(&schema).validate_briefly(b"[1e400]") else {
+    let Validation::Violates(violations) = compiled(&schema).validate_briefly(b"[1e400]") else {
         panic!()
     };
     assert!(violations[0].description.contains("too large"), "{violations:?}");
@@ -213,7 +213,7 @@ fn nothing_is_fetched() {
             assert!(fault.description.contains("nothing is fetched"), "{fault:?}");
         }
     }
-    // Where the survey does not look, the library does, and has nothing to fetch with.
+    // The library looks where the survey does not, and cannot fetch anything.
     assert!(
         fault(&json!({"$defs": {"a": {"$ref": "https://example.com/s"}}, "type": "string"}))
             .description
@@ -245,7 +245,7 @@ fn schemas_over_a_limit_are_refused() {
     assert!(fault(&json!({"anyOf": vec![json!({}); 501]})).description.contains("more than 500"));
 }
 
-/// A schema in which each definition asks the next one twice.
+/// Returns a schema in which each definition applies the next one twice.
 fn doubling(count: usize, inner: impl Fn(Value) -> Value) -> Value {
     let mut defs = serde_json::Map::new();
     for index in 0..count {
@@ -259,16 +259,16 @@ fn doubling(count: usize, inner: impl Fn(Value) -> Value) -> Value {
 #[test]
 fn schemas_that_double_are_refused_or_end() {
     assert!(fault(&doubling(40, |next| next)).description.contains("more than 500"));
-    // They double on the way down, which is not known before there is a payload.
+    // They double with each level down, which is only known with a payload.
     let began = Instant::now();
     let down = compiled(&doubling(60, |next| json!({"properties": {"x": next}})));
     let nested = |depth: usize, leaf: &str| {
         format!("{}{leaf}{}", "{\"x\":".repeat(depth), "}".repeat(depth))
     };
-    assert_eq!(down.validate_briefly(nested(60, "1").as_bytes()), Verdict::Undecided);
-    assert_eq!(down.validate_at_length(nested(60, "1").as_bytes(), STEPS), Verdict::Undecided);
-    assert_eq!(down.validate_at_length(nested(60, "null").as_bytes(), STEPS), Verdict::Fits);
-    // Two branches with one key, at any depth: errors of both are looked for at each level.
+    assert_eq!(down.validate_briefly(nested(60, "1").as_bytes()), Validation::Undecided);
+    assert_eq!(down.validate_at_length(nested(60, "1").as_bytes(), STEPS), Validation::Undecided);
+    assert_eq!(down.validate_at_length(nested(60, "null").as_bytes(), STEPS), Validation::Fits);
+    // Two branches with one key, at any depth. Errors of both are collected at each level.
     let branch = |kind: &str| {
         json!({"properties": {"op": {"const": kind},
         "x": {"$ref": "#/$defs/e"}}, "required": ["op"]})
@@ -276,12 +276,12 @@ fn schemas_that_double_are_refused_or_end() {
     let twins =
         compiled(&json!({"$ref": "#/$defs/e", "$defs": {"e": {"oneOf": [branch("a"), branch("b"),
             {"type": "null"}]}}}));
-    assert_ne!(twins.validate_at_length(nested(120, "1").as_bytes(), STEPS), Verdict::Fits);
+    assert_ne!(twins.validate_at_length(nested(120, "1").as_bytes(), STEPS), Validation::Fits);
     let unevaluated = json!({"properties": {"x": {"$ref": "#"}},
         "anyOf": [{"properties": {"x": {"$ref": "#"}}}, true], "unevaluatedProperties": false});
     assert_ne!(
         compiled(&unevaluated).validate_at_length(nested(120, "{\"y\":1}").as_bytes(), STEPS),
-        Verdict::Fits
+        Validation::Fits
     );
     within_patience(began);
 }
@@ -289,7 +289,7 @@ fn schemas_that_double_are_refused_or_end() {
 #[test]
 fn long_chains_neither_overflow_a_stack_nor_take_for_ever() {
     let began = Instant::now();
-    // As many definitions as there may be, each behind the last one.
+    // The maximum number of definitions, each behind the last one.
     let mut defs: serde_json::Map<_, _> = (0..480)
         .map(|index| {
             (
@@ -300,9 +300,9 @@ fn long_chains_neither_overflow_a_stack_nor_take_for_ever() {
         .collect();
     defs.insert("d480".to_owned(), json!(true));
     let deep = compiled(&json!({"$ref": "#/$defs/d0", "$defs": defs}));
-    assert_eq!(deep.validate_at_length(b"{\"x\":{\"x\":1}}", STEPS), Verdict::Fits);
+    assert_eq!(deep.validate_at_length(b"{\"x\":{\"x\":1}}", STEPS), Validation::Fits);
     // The longest chain in place, at each level of the deepest payload, on the small stack of a
-    // thread that drops it afterwards, too.
+    // thread that also drops it.
     let chain = |index: usize| {
         (format!("c{index}"), json!({"allOf": [{"$ref": format!("#/$defs/c{}", index + 1)}]}))
     };
@@ -318,8 +318,8 @@ fn long_chains_neither_overflow_a_stack_nor_take_for_ever() {
         (brief, chained.validate_at_length(payload.as_bytes(), STEPS), drop(deep))
     });
     let (brief, at_length, ()) = outcome.unwrap().join().unwrap();
-    assert!(brief != Verdict::Violates(Vec::new()), "{brief:?}");
-    assert_eq!(at_length, Verdict::Fits);
+    assert!(brief != Validation::Violates(Vec::new()), "{brief:?}");
+    assert_eq!(at_length, Validation::Fits);
     within_patience(began);
 }
 
@@ -327,30 +327,30 @@ fn long_chains_neither_overflow_a_stack_nor_take_for_ever() {
 fn patterns_take_time_by_the_length_of_the_text() {
     let began = Instant::now();
     let long = Value::String("a".repeat(1_000_000)).to_string();
-    // Exponential where an engine backtracks; states without number where it does not.
+    // Exponential for an engine that backtracks. For one that does not, very many states.
     for pattern in ["^(a+)+$b", "(a|b)*a(a|b){200}c", "^(([a-z])+.)+[A-Z]([a-z])+$"] {
         let schema = compiled(&json!({"pattern": pattern}));
         assert_eq!(
             schema.validate_at_length(long.as_bytes(), STEPS),
-            Verdict::Undecided,
+            Validation::Undecided,
             "{pattern}"
         );
         assert_ne!(
             schema.validate_at_length(format!("\"{}\"", "ab".repeat(50_000)).as_bytes(), STEPS),
-            Verdict::Fits,
+            Validation::Fits,
             "{pattern}"
         );
         let names = compiled(&json!({"patternProperties": {pattern: false}}));
         assert_ne!(
             names.validate_at_length(format!("{{{long}: 1}}").as_bytes(), STEPS),
-            Verdict::Violates(Vec::new())
+            Validation::Violates(Vec::new())
         );
     }
-    // Without patterns, length is no matter.
+    // Without patterns, the length does not matter.
     assert_eq!(
         compiled(&json!({"type": "string", "minLength": 5}))
             .validate_at_length(long.as_bytes(), STEPS),
-        Verdict::Fits
+        Validation::Fits
     );
     within_patience(began);
 }
@@ -366,8 +366,8 @@ fn large_payloads_of_ordinary_schemas_are_decided() {
         (0..15_000).map(|id| json!({"id": id, "name": "some name", "tags": ["a", "b"]})).collect();
     let payload = Value::Array(items).to_string();
     assert!(payload.len() > 700_000);
-    assert_eq!(schema.validate_briefly(payload.as_bytes()), Verdict::Undecided);
+    assert_eq!(schema.validate_briefly(payload.as_bytes()), Validation::Undecided);
     let began = Instant::now();
-    assert_eq!(schema.validate_at_length(payload.as_bytes(), 2 * STEPS), Verdict::Fits);
+    assert_eq!(schema.validate_at_length(payload.as_bytes(), 2 * STEPS), Validation::Fits);
     eprintln!("{} bytes in {:?}", payload.len(), began.elapsed());
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
     Attempt, DeliveryId, DeliveryReason, EndpointId, Event, EventId, PendingDelivery, ProjectId,
-    Timestamp, Trace, Verdict,
+    Timestamp, Trace, UsedKey, Verdict,
 };
 
 /// Options of the ledger. They apply only to SQLite, to its one writer.
@@ -59,14 +59,6 @@ pub enum Accepted {
     Duplicate { event: EventId, delivery_count: u32, created_at: Timestamp },
     /// Its idempotency key was used before for other content.
     Conflict,
-}
-
-/// An idempotency key under which an event may have been accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsedKey {
-    pub project: ProjectId,
-    pub key: String,
-    pub fingerprint: [u8; 32],
 }
 
 /// An event that was accepted before.
@@ -124,7 +116,7 @@ pub struct ClaimedJob {
 
 /// The state of all pending deliveries in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct PendingSummary {
     /// The number of pending deliveries, counted up to a limit.
     pub pending: u64,
     /// The earliest due time of a delivery that may be sent, because its endpoint is neither paused
@@ -238,12 +230,16 @@ pub trait Ledger: Send + Sync + 'static {
     /// The state of all pending deliveries. Costs a look-up per endpoint with unqueued deliveries,
     /// a pass over the queued ones (which the window bounds) and a count of at most `count_limit`
     /// rows: cheap enough for every few seconds.
-    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError>;
+    async fn pending_summary(
+        &self,
+        now: Timestamp,
+        count_limit: u32,
+    ) -> Result<PendingSummary, LedgerError>;
 
     /// Creates the partitions of the coming days. Does nothing on SQLite.
     async fn prepare(&self, now: Timestamp) -> Result<(), LedgerError>;
 
-    /// Prunes the commit log ([`crate::LogPlace`]) by one bounded step. Rows from `kept_from` on
+    /// Prunes the commit log ([`crate::LogPosition`]) by one bounded step. Rows from `kept_from` on
     /// stay. Returns whether there may be more to do. On PostgreSQL this drops whole days.
     async fn prune_log(&self, kept_from: Timestamp) -> Result<bool, LedgerError>;
 }

@@ -34,7 +34,7 @@ pub use connection::{
     backend::{Backend, check_url},
     clock::Clock,
     failure::{Failure, FailureKind},
-    options::StoreOptions,
+    options::{DatabaseOptions, StoreOptions},
     probes::Work,
     schema::MigrationState,
     store::Store,
@@ -42,14 +42,15 @@ pub use connection::{
 };
 pub use history::{
     audit::{
-        AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPlace, ProjectAudit,
+        AuditScope, AuditTurn, Audited, AuditedKeys, Discrepancy, Finding, KeyPosition,
+        ProjectAudit,
     },
-    commit_log::{LogEntry, LogKind, LogPage, LogPlace},
+    commit_log::{LogEntry, LogKind, LogPage, LogPosition},
     ledger::open_with as open_ledger,
     queries::{AttemptFilter, DeliveryFilter, EventFilter},
-    retention::{Dropped, Erased, Gone, Progress, Step},
+    retention::{DeletedRows, Dropped, Erased, Progress, Step},
 };
 pub use ledger::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-    LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey,
+    LedgerOptions, NewEvent, PendingSummary, QueuedRef, Settled,
 };

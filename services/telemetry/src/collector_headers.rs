@@ -1,21 +1,21 @@
-//! The headers for the collector, which the exporter takes from standard variables of
-//! OpenTelemetry. It passes over entries that are no headers, an access token with a mistake in it
-//! among them; here they are refused. What it sends is taken as it takes it.
+//! Checks the headers for the collector, which the exporter reads from standard OpenTelemetry
+//! variables. The exporter silently skips malformed entries, such as a mistyped access token. Here
+//! they are refused.
 
 use std::{ffi::OsString, str::FromStr as _};
 
 use http::{HeaderName, HeaderValue};
 
-/// The variable for spans: where it is set, the other one is not read, even when it is empty.
+/// The variable for spans. If it is set, even to nothing, the other one is not read.
 const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
-/// The variable for all that is exported.
+/// The variable for everything that is exported.
 const ALL: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
-/// What is wrong with the variable in force, if anything. No value is told.
+/// Refuses a malformed variable. The error contains no value.
 pub fn check(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
     match (variable(TRACES), variable(ALL)) {
-        // The standard says that an empty variable is as one that is not set; the exporter would
-        // send no header.
+        // By the standard, an empty variable counts as not set, but the exporter would send no
+        // header.
         (Some(traces), Some(all)) if traces.is_empty() && !all.is_empty() => {
             Err(format!("{TRACES} is set and empty, so that {ALL} is not read: unset it"))
         }
@@ -38,7 +38,7 @@ fn check_entries(name: &str, given: &OsString) -> Result<(), String> {
 
 fn is_header(entry: &str) -> bool {
     let Some((name, value)) = entry.split_once('=') else { return false };
-    // What is not percent-encoded is sent as it is.
+    // Text that is not percent-encoded is sent as it is.
     let decoded = decoded(value.trim()).and_then(|value| String::from_utf8(value).ok());
     let value = decoded.as_deref().unwrap_or(value);
     HeaderName::from_str(name.trim()).is_ok()
@@ -46,7 +46,7 @@ fn is_header(entry: &str) -> bool {
         && HeaderValue::from_str(value).is_ok()
 }
 
-/// Without percent-encoding; none where it is malformed.
+/// Decodes percent-encoding. Returns `None` if it is malformed.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut decoded) = (text.bytes(), Vec::with_capacity(text.len()));
     while let Some(byte) = bytes.next() {

@@ -1,5 +1,5 @@
-//! The W3C trace context (Trace Context, level 1): by which requests of different programs are
-//! known to belong together.
+//! The W3C trace context (Trace Context, level 1), which ties requests of different programs
+//! together.
 
 use std::{fmt, sync::Arc};
 
@@ -7,20 +7,19 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header with the ids.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// The header with what tracing systems add for themselves.
+/// The header with vendor-specific data of tracing systems.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `00-` 32 `-` 16 `-` 2.
 const PARENT_BYTES: usize = 55;
-/// The most of a tracestate that is handed on; the standard asks for at least so much. A longer one
-/// is dropped as a whole.
+/// Maximum size of a tracestate that is passed on, which is the minimum of the standard. A longer
+/// one is dropped as a whole.
 const STATE_BYTES: usize = 512;
-/// The most members of a tracestate.
+/// Maximum number of members of a tracestate.
 const STATE_MEMBERS: usize = 32;
 const SAMPLED: u8 = 1;
 
-/// A position in a trace: the trace, the span that is the parent of what follows, and whether spans
-/// are recorded.
+/// A position in a trace: the trace, the parent span, and whether spans are recorded.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace: [u8; 16],
@@ -34,9 +33,9 @@ impl TraceContext {
         Self { trace, span, sampled, state }
     }
 
-    /// From the values of both headers; none when `traceparent` is malformed, and then the request
-    /// begins a trace of its own. A malformed `tracestate` is dropped alone. Empty texts stand for
-    /// absent headers.
+    /// Parses the values of both headers. Returns `None` if `traceparent` is malformed; the request
+    /// then begins a trace of its own. A malformed `tracestate` alone is dropped. Empty texts stand
+    /// for absent headers.
     #[must_use]
     pub fn parse(traceparent: &str, tracestate: &str) -> Option<Self> {
         let bytes = traceparent.as_bytes();
@@ -45,7 +44,7 @@ impl TraceContext {
             return None;
         }
         let [version] = hex(&bytes[..2])?;
-        // Later versions may have more after another dash; 255 is forbidden.
+        // Later versions may have more after another dash. Version 255 is forbidden.
         let longer = bytes.len() > PARENT_BYTES;
         if version == 0xff || longer && (version == 0 || bytes[PARENT_BYTES] != b'-') {
             return None;
@@ -58,7 +57,8 @@ impl TraceContext {
         Some(Self { trace, span, sampled: flags & SAMPLED != 0, state: state(tracestate) })
     }
 
-    /// From a request's headers: exactly one `traceparent`; several `tracestate` are one list.
+    /// Parses a request's headers: exactly one `traceparent`; several `tracestate` headers form one
+    /// list.
     #[must_use]
     pub fn of_headers(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(TRACEPARENT).iter();
@@ -78,12 +78,12 @@ impl TraceContext {
         }
     }
 
-    /// Makes these the only trace headers of a request; without a context, there are none.
+    /// Replaces the trace headers of a request. Without a context, removes them.
     pub fn settle(headers: &mut HeaderMap, context: Option<&Self>) {
         headers.remove(TRACEPARENT);
         headers.remove(TRACESTATE);
         let Some(context) = context else { return };
-        // Hexadecimal digits and visible ASCII are always a header's value.
+        // Hexadecimal digits and visible ASCII are always valid header values.
         if let Ok(value) = HeaderValue::try_from(context.traceparent()) {
             headers.insert(TRACEPARENT, value);
         }
@@ -97,7 +97,7 @@ impl TraceContext {
     /// The names of the headers.
     pub const HEADERS: [HeaderName; 2] = [TRACEPARENT, TRACESTATE];
 
-    /// The value of the header `traceparent`, 55 bytes.
+    /// Returns the value of the header `traceparent`, 55 bytes.
     #[must_use]
     pub fn traceparent(&self) -> String {
         let mut text = String::with_capacity(PARENT_BYTES);
@@ -109,13 +109,13 @@ impl TraceContext {
         text
     }
 
-    /// The value of the header `tracestate`, at most 512 bytes; empty when there is none.
+    /// Returns the value of the header `tracestate`, at most 512 bytes. Empty if there is none.
     #[must_use]
     pub fn tracestate(&self) -> &str {
         &self.state
     }
 
-    /// The trace's id as 32 hexadecimal digits, for logs.
+    /// Returns the trace id as 32 hexadecimal digits, for logs.
     #[must_use]
     pub fn trace_id(&self) -> String {
         let mut text = String::with_capacity(32);
@@ -123,7 +123,7 @@ impl TraceContext {
         text
     }
 
-    /// Whether whoever began the trace wants its spans.
+    /// Whether the trace is sampled, so that its spans are recorded.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.sampled
@@ -140,7 +140,7 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Lower case only, as the standard has it.
+/// Lower case only, as the standard requires.
 fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -162,7 +162,8 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The list, when it is one: members of a key and a value. Empty when all members are blank.
+/// Returns the list if it consists of members with a key and a value. Empty if all members are
+/// blank.
 fn state(text: &str) -> Arc<str> {
     let text = text.trim_matches([',', ' ', '\t']);
     let member = |member: &str| {
@@ -198,7 +199,7 @@ mod tests {
             (context.trace_id().as_str(), context.is_sampled()),
             ("4bf92f3577b34da6a3ce929d0e0e4736", true)
         );
-        // Of the flags only "sampled" is known; a later version is answered with ours.
+        // Only the flag "sampled" is known. A later version is answered with ours.
         let later = TraceContext::parse(
             "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fe-what-ever",
             "",

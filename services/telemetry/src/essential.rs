@@ -1,4 +1,4 @@
-//! Work that panics, and what then becomes of the process.
+//! Handles panics of tasks.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -6,7 +6,7 @@ use std::{
     task::Poll,
 };
 
-/// What the work comes to; none when it panics, which the hook has told by then.
+/// Returns the result of the work, or `None` if it panics. The panic hook has logged it by then.
 pub async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     // After a panic it is not polled again.
@@ -20,9 +20,9 @@ pub async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// Work without which a process is of no use: when it panics, the process ends at once, as by
-/// SIGKILL. Nothing that was accepted is lost by that, and whoever runs the process starts it
-/// again; without it the process would be there, and do nothing, for ever.
+/// Runs work without which the process is useless. If it panics, the process ends at once, as by
+/// SIGKILL. Nothing that was accepted is lost, and a supervisor restarts the process. Otherwise the
+/// process would stay alive and do nothing.
 pub async fn essential<T>(name: &'static str, work: impl Future<Output = T>) -> T {
     match caught(work).await {
         Some(done) => done,

@@ -1,5 +1,5 @@
-//! From ended spans to the collector: a bounded queue and one task. A collector that is slow, hangs
-//! or is gone costs spans, never a delivery; what is lost is counted.
+//! Exports ended spans to the collector, with a bounded queue and one task. A collector that is
+//! slow, hangs or is gone costs spans, never a delivery. Lost spans are counted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Duration,
 }
 
-/// The near end: takes ended spans, or drops them when the queue is full.
+/// Takes ended spans, or drops them if the queue is full.
 #[derive(Debug)]
 pub(crate) struct Queue {
     spans: mpsc::Sender<SpanData>,
@@ -48,7 +48,7 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// The far end, as a task.
+/// The task that exports.
 #[derive(Debug)]
 pub(crate) struct Running {
     stop: Arc<Notify>,
@@ -66,7 +66,7 @@ pub(crate) fn start<E: SpanExporter + 'static>(exporter: E, bounds: Bounds) -> (
 }
 
 impl Running {
-    /// Exports what is there, for as long as two exports may take, and ends.
+    /// Exports the waiting spans, for at most the time of two exports, and ends.
     pub(crate) async fn stop(mut self) {
         self.stop.notify_one();
         if timeout(self.patience, &mut self.task).await.is_err() {
@@ -79,7 +79,7 @@ struct Export<E> {
     exporter: E,
     received: mpsc::Receiver<SpanData>,
     bounds: Bounds,
-    /// Said once, not for each batch.
+    /// Whether the last export failed. A failure is logged once, not for each batch.
     failing: bool,
 }
 
@@ -129,11 +129,11 @@ impl<E: SpanExporter> Export<E> {
     }
 }
 
-/// Waits until the batch is full, or until the period has passed since its first span. May be
-/// dropped: the batch keeps what it has.
+/// Waits until the batch is full, or until the period has passed since its first span. Cancel-safe:
+/// the batch keeps its spans.
 async fn fill(received: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>, bounds: Bounds) {
     if batch.is_empty() && received.recv_many(batch, bounds.batch).await == 0 {
-        // The provider is gone; the task is about to be stopped.
+        // The provider is gone, so the task will be stopped soon.
         return std::future::pending().await;
     }
     let deadline = Instant::now() + bounds.period;
@@ -217,7 +217,7 @@ mod tests {
         assert!(collector.batches.lock().unwrap().iter().all(|size| *size <= 2));
     }
 
-    // The counts of spans are of the process: this is the only test that looks at them.
+    // The counts of spans are global to the process. This is the only test that reads them.
     #[tokio::test(start_paused = true)]
     async fn a_collector_that_hangs_or_fails_costs_spans_and_nothing_else() {
         let count = |result: &str| SPANS.with_label_values(&[result]).get();

@@ -1,4 +1,4 @@
-//! Spans: a hop of a trace, begun only when somebody wants it.
+//! Spans: a hop of a trace, which is created only if the trace is sampled.
 
 use std::{future::Future, sync::OnceLock};
 
@@ -11,14 +11,15 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::TraceContext;
 
-/// The target of all our spans: by it the exporter's layer knows them, and the log leaves them out.
+/// The target of all our spans. The exporter's layer selects them by it, and the log leaves them
+/// out.
 pub(crate) const TARGET: &str = "outrider_hop";
 
-/// The share of traces that are begun here and recorded, once spans are exported.
+/// The share of traces begun here that are recorded. Set when spans are exported.
 static SAMPLE_RATIO: OnceLock<f64> = OnceLock::new();
 
 pub(crate) fn begin_exporting(sample_ratio: f64) {
-    // A second start in one process is refused by the subscriber.
+    // The subscriber refuses a second start in one process.
     let _ = SAMPLE_RATIO.set(sample_ratio);
 }
 
@@ -28,14 +29,14 @@ pub fn is_exporting() -> bool {
     SAMPLE_RATIO.get().is_some()
 }
 
-/// What a span stands for.
+/// The kind of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Work within a role.
     Internal,
-    /// A request that is answered.
+    /// A request that this process serves.
     Server,
-    /// A request that is made.
+    /// A request that this process makes.
     Client,
 }
 
@@ -49,7 +50,7 @@ impl Kind {
     }
 }
 
-/// A span, or nothing: where spans are not exported, and in traces that are not sampled, it costs a
+/// A span, or nothing. If spans are not exported or the trace is not sampled, it costs one
 /// comparison. It ends when it is dropped.
 #[derive(Debug, Default)]
 pub struct Hop(Option<Box<Open>>);
@@ -61,13 +62,13 @@ struct Open {
 }
 
 impl Hop {
-    /// Nothing.
+    /// Returns no span.
     #[must_use]
     pub const fn none() -> Self {
         Self(None)
     }
 
-    /// A span under this parent.
+    /// Begins a span under this parent.
     #[must_use]
     pub fn child(kind: Kind, name: &str, parent: Option<&TraceContext>) -> Self {
         match parent {
@@ -78,7 +79,7 @@ impl Hop {
         }
     }
 
-    /// A span that begins a trace, for the configured share of calls.
+    /// Begins a trace, for the configured share of calls.
     #[must_use]
     pub fn root(kind: Kind, name: &str) -> Self {
         match SAMPLE_RATIO.get() {
@@ -93,7 +94,7 @@ impl Hop {
         let span = tracing::info_span!(target: TARGET, parent: None, "hop", otel.name = name,
             otel.kind = kind.name());
         if let Some(parent) = parent {
-            // Fails only for a span that has begun, or when a filter took it: then it has no
+            // Fails only for a span that has begun, or that a filter removed; then it has no
             // context either.
             let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
         }
@@ -101,13 +102,13 @@ impl Hop {
         Self(context.map(|context| Box::new(Open { span, context })))
     }
 
-    /// The position of this span, for what follows from it.
+    /// Returns the position of this span, for its children.
     #[must_use]
     pub fn context(&self) -> Option<&TraceContext> {
         self.0.as_ref().map(|open| &open.context)
     }
 
-    /// The position to hand on: this span's, or else what came in.
+    /// Returns the position to pass on: this span's, or else the incoming one.
     #[must_use]
     pub fn or<'a>(&'a self, incoming: Option<&'a TraceContext>) -> Option<&'a TraceContext> {
         self.context().or(incoming)
@@ -120,34 +121,34 @@ impl Hop {
         }
     }
 
-    /// The same, when making the value costs something.
+    /// Adds an attribute whose value is expensive to make.
     pub fn set_with<V: Into<Value>>(&self, key: &'static str, value: impl FnOnce() -> V) {
         if let Some(open) = &self.0 {
             open.span.set_attribute(key, value());
         }
     }
 
-    /// Has another name from now on, once it is known better.
+    /// Renames the span.
     pub fn rename(&self, name: &str) {
         if let Some(open) = &self.0 {
             open.span.context().span().update_name(name.to_owned());
         }
     }
 
-    /// What it stands for went wrong.
+    /// Marks the span as failed.
     pub fn fail(&self, why: &str) {
         if let Some(open) = &self.0 {
             open.span.set_status(Status::error(why.to_owned()));
         }
     }
 
-    /// The future with this span as the current one: see [`current`].
+    /// Runs the future with this span as the current one. See [`current`].
     pub fn around<F: Future>(&self, future: F) -> Instrumented<F> {
         future.instrument(self.0.as_ref().map_or_else(Span::none, |open| open.span.clone()))
     }
 }
 
-/// The position of the span that the running future is in ([`Hop::around`]).
+/// Returns the position of the span around the running future ([`Hop::around`]).
 #[must_use]
 pub fn current() -> Option<TraceContext> {
     if is_exporting() { context_of(&Span::current()) } else { None }

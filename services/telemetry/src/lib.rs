@@ -1,9 +1,8 @@
-//! What operators see of Outrider: metrics, traces and logs. The catalogue of all metrics, the W3C
-//! trace context, spans that cost nothing where they are not wanted, and the start of it all in a
-//! process.
+//! Metrics, traces and logs: the catalog of all metrics, the W3C trace context, spans that cost
+//! nothing if they are not sampled, and the start of telemetry in a process.
 //!
-//! It must never hold a payload, a secret, or a label that grows with the number of tenants; and it
-//! depends on nothing of ours, so that every other crate may use it.
+//! It must never contain a payload, a secret, or a label that grows with the number of tenants. Of
+//! our crates, it depends on `settings` only, so that every other crate may use it.
 
 pub mod catalogue;
 mod collector_headers;
@@ -12,7 +11,9 @@ pub mod metrics;
 mod context;
 mod essential;
 mod export;
+mod filter;
 mod hop;
+mod options;
 mod process;
 mod seldom;
 mod start;
@@ -20,8 +21,7 @@ mod start;
 pub use context::TraceContext;
 pub use essential::{caught, essential};
 pub use hop::{Hop, Kind, current, is_exporting};
+pub use options::{ExportOptions, LogOptions};
 pub use process::expose_process;
 pub use seldom::Seldom;
-pub use start::{
-    ExportOptions, LogOptions, Options, StartError, Telemetry, check_filter, tell_warnings,
-};
+pub use start::{StartError, Telemetry, tell_warnings};

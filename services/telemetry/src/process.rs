@@ -1,4 +1,4 @@
-//! What the system says of the process.
+//! Metrics of the process from the operating system.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use crate::{
     metrics,
 };
 
-/// Ticks of a second in /proc, the same on every Linux.
+/// Clock ticks per second in /proc, the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// Shows the process's own metrics: its build, memory, descriptors and tasks. To be called on the
-/// runtime that is measured. Where there is no /proc, what it would tell stays 0.
+/// Shows the metrics of the process: build, memory, descriptors and tasks. Must be called on the
+/// runtime that is measured. Without /proc, its values stay 0.
 pub fn expose_process(version: &str, commit: Option<&str>) {
     metrics::expose(&SECTION);
     BUILD_INFO.with_label_values(&[version, commit.unwrap_or("unknown")]).set(1);
@@ -41,7 +41,7 @@ fn sample() {
         CPU_SECONDS.inc_by((seconds - CPU_SECONDS.get()).max(0.0));
     }
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // The listing itself is one.
+        // The listing itself has one open.
         OPEN_FDS.set(i64::try_from(entries.count()).unwrap_or(i64::MAX).saturating_sub(1));
     }
 }
@@ -52,7 +52,7 @@ fn resident(status: &str) -> Option<i64> {
     line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok().map(|kib| kib * 1024)
 }
 
-/// The 14th and 15th field; the second, the program's name, is in parentheses and may hold
+/// The 14th and 15th field. The second, the program's name, is in parentheses and may contain
 /// anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -60,8 +60,8 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((ticks.next()?.ok()? + ticks.next()?.ok()?) / TICKS)
 }
 
-/// `Max open files            1024                 524288               files`: the first is in
-/// force.
+/// `Max open files            1024                 524288               files`: the first number is
+/// in force.
 fn max_fds(limits: &str) -> Option<i64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,15 +1,15 @@
-//! Lines of the log that a caller could otherwise write as often as it likes.
+//! Limits log lines that a caller could otherwise cause at will.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Between two lines about the same thing.
+/// Minimum time between two lines about the same thing.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Decides when to write a line about something that may happen very often: at once, and then at
-/// most once a minute, with the number of times since the line before.
+/// Decides when to log something that may happen very often: at once, and then at most once a
+/// minute, with the number of times since the last line.
 pub struct Seldom(Mutex<State>);
 
 struct State {
@@ -23,7 +23,8 @@ impl Seldom {
         Self(Mutex::new(State { told: None, times: 0 }))
     }
 
-    /// Counts one time; how often it has happened since the last line, when another is due.
+    /// Counts an occurrence. If a line is due, returns the number of occurrences since the last
+    /// one.
     pub fn happened(&self) -> Option<u64> {
         self.happened_at(Instant::now())
     }

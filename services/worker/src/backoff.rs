@@ -1,12 +1,12 @@
-//! Waits between tries, so that those who wait for the same thing do not return together, nor all
-//! complain.
+//! Waits between tries, and limits log lines, so that many tasks with the same trouble neither
+//! retry together nor all log it.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Doubling waits with jitter, from `first` to `most`.
+/// Waits with jitter that double from `first` to `most`.
 pub(crate) struct Backoff {
     next: Duration,
     first: Duration,
@@ -14,7 +14,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// From 100 ms to 5 s: for what this process depends on.
+    /// Waits from 100 ms to 5 s, for services that this process depends on.
     pub(crate) fn new() -> Self {
         Self::between(Duration::from_millis(100), Duration::from_secs(5))
     }
@@ -23,30 +23,30 @@ impl Backoff {
         Self { next: first, first, most }
     }
 
-    /// The next wait: between half and the whole of a span that doubles each time.
+    /// Returns the next wait: between half and the whole of a time that doubles with each call.
     pub(crate) fn step(&mut self) -> Duration {
         let span = self.next;
         self.next = (span * 2).min(self.most);
         span.mul_f64(0.5 + rand::random::<f64>() / 2.0)
     }
 
-    /// Waits for the next wait.
+    /// Sleeps for the next wait.
     pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.step()).await;
     }
 
-    /// Begins anew.
+    /// Begins with the first wait again.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// Says when to complain, so that thousands of jobs in the same trouble do not fill the log.
+/// Limits log lines, so that thousands of jobs with the same trouble do not fill the log.
 #[derive(Default)]
 pub(crate) struct Complaints(Mutex<Option<Instant>>);
 
 impl Complaints {
-    /// Whether nobody complained within the last 5 s.
+    /// Whether nothing was logged within the last 5 s.
     pub(crate) fn due(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(5));

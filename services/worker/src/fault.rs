@@ -1,24 +1,24 @@
-//! What an endpoint may not do in an exchange.
+//! Faults of endpoints in an exchange.
 
 use std::fmt;
 
 use crate::bounds::WireBounds;
 
-/// Why an exchange was given up: what the endpoint sent is beyond the bounds, or no HTTP.
+/// The reason why an exchange was given up: the endpoint exceeded a bound, or did not speak HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Fault {
-    /// More interim answers than are read.
+    /// Too many interim responses.
     Interim = 1,
-    /// Interim answers, empty lines and the head are too large together.
+    /// Interim responses, empty lines and the head are too large together.
     Head,
-    /// The protocol was switched without being asked.
+    /// The endpoint switched the protocol without a request to do so.
     Switched,
-    /// More bytes than are read.
+    /// Too many bytes.
     Bytes,
-    /// More reads than are made.
+    /// Too many reads.
     Reads,
-    /// No answer of HTTP/1.
+    /// The response is not HTTP/1.
     NotHttp,
 }
 
@@ -26,7 +26,7 @@ impl Fault {
     pub(crate) const ALL: [Self; 6] =
         [Self::Interim, Self::Head, Self::Switched, Self::Bytes, Self::Reads, Self::NotHttp];
 
-    /// In words for the owner of the endpoint.
+    /// Explains the fault to the owner of the endpoint.
     pub(crate) fn explain(self, bounds: &WireBounds) -> String {
         match self {
             Self::Interim => format!("more than {} interim answers", bounds.interim_answers),

@@ -1,5 +1,5 @@
-//! What reads bytes of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
-//! the crate's interface.
+//! Parsers of bytes from untrusted endpoints, for `outrider-fuzz`. Not part of the crate's
+//! interface.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
+use outrider_model::AttemptOutcome;
 use outrider_model::{
     DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec, OrganizationId, ProjectId,
     Target, Timestamp,
 };
-use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::{DialError, Dialer, Socket};
 use outrider_store::EndpointEntry;
 use tokio::{
@@ -20,14 +20,14 @@ use tokio::{
 };
 
 use crate::{
-    Options,
+    Given, Options,
     exchange::{Client, Destination, Failure},
 };
 
 /// Where the requests to an endpoint go.
 #[derive(Debug)]
 pub struct Sent {
-    /// What the dialer is given.
+    /// The host for the dialer.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -35,11 +35,12 @@ pub struct Sent {
     pub host_header: String,
     /// The target of the request.
     pub uri: String,
-    /// By TLS.
+    /// Whether TLS is used.
     pub tls: bool,
 }
 
-/// Where the requests to an endpoint with this URL go; none when it cannot be sent to.
+/// Returns the destination of requests to an endpoint with this URL, or `None` if it cannot be sent
+/// to.
 #[must_use]
 pub fn destination(url: &str) -> Option<Sent> {
     let made = Destination::prepare(Arc::new(entry(url)), &HeaderValue::from_static("t")).ok()?;
@@ -72,20 +73,20 @@ fn entry(url: &str) -> EndpointEntry {
     }
 }
 
-/// What is kept of an answer.
+/// The recorded part of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The headers that are kept.
+    /// The recorded headers.
     pub headers: Vec<(String, String)>,
-    /// The part of the body that is kept.
+    /// The recorded part of the body.
     pub body: Vec<u8>,
-    /// There was more.
+    /// Whether the body was longer.
     pub truncated: bool,
 }
 
-/// Makes exchanges over streams that are given.
+/// Makes exchanges over given streams.
 pub struct Exchanges(Client);
 
 struct Nobody;
@@ -98,17 +99,18 @@ impl Dialer for Nobody {
 }
 
 impl Exchanges {
-    /// With these bounds.
+    /// Uses these bounds.
     ///
     /// # Panics
     /// When they are none.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self(Client::new(options, Arc::new(Nobody)).expect("it needs no roots of its own"))
+        let client = Client::new(options, &Given::default(), Arc::new(Nobody));
+        Self(client.expect("it needs no roots of its own"))
     }
 
-    /// Sends a small request on this stream, and reads the answer within `timeout`; else what the
-    /// owner of the endpoint is told.
+    /// Sends a small request on this stream, and reads the response within `timeout`. An error is
+    /// the text for the owner of the endpoint.
     pub async fn exchange<S>(&self, stream: S, timeout: Duration) -> Result<Answer, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -120,11 +122,7 @@ impl Exchanges {
         match self.0.exchange_on(stream, Instant::now() + timeout, request).await {
             Ok(answer) => Ok(Answer {
                 status: answer.status,
-                headers: answer
-                    .headers
-                    .into_iter()
-                    .map(|header| (header.name, header.value))
-                    .collect(),
+                headers: answer.headers,
                 body: answer.body,
                 truncated: answer.truncated,
             }),

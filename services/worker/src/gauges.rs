@@ -1,4 +1,4 @@
-//! What a worker shows of its state.
+//! Gauges of the state of a worker.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use outrider_telemetry::{
 
 use crate::shared::Shared;
 
-/// Shows the worker's state at each scrape, for as long as the worker lives.
+/// Updates the gauges at each scrape, for as long as the worker lives.
 pub(crate) fn expose(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     metrics::before_scrape(move || {

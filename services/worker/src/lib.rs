@@ -1,15 +1,14 @@
-//! The worker: reads jobs from the queue, signs them at the moment of sending, sends them through
-//! the egress and reports to dispatch how it went.
+//! The worker reads jobs from the queue, signs them at the moment of sending, sends them through
+//! the egress, and reports the results to dispatch.
 //!
-//! It must never open a connection to the outside by itself (only by [`outrider_rpc::Dialer`]),
-//! never decide whether or when an attempt is repeated, and never write to the database.
+//! It must never open a connection to the outside except through [`outrider_rpc::Dialer`], never
+//! decide whether or when an attempt is repeated, and never write to the database.
 //!
-//! A job's way: `reader` takes it from the queue when there is a place for it and remembers it in
-//! `leases`; `intake` checks those that may be of the past; in `turns` it waits for its fair share
-//! of slots and payload bytes, which `scheduler` gives out; `sender` looks its endpoint up, and has
-//! `client` make the one exchange that `request` describes, over a connection that `wire` bounds
-//! and whose answers `heads` reads before the HTTP library; `reporter` settles, and only then is
-//! the job forgotten.
+//! The path of a job: `steps/reader` takes it from the queue when there is a place for it, and
+//! `jobs/leases` tracks it. `steps/intake` checks jobs that may be out of date. In `steps/turns`, it
+//! waits for its fair share of slots and payload bytes, which `scheduler` divides. `steps/sender`
+//! looks up its endpoint, and makes the exchange with `exchange`. `steps/reporter` settles the
+//! report, and only then is the job forgotten.
 
 mod backoff;
 mod bounds;
@@ -31,7 +30,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use bounds::WireBounds;
 pub use lookup::{Lookup, StoreLookup};
-pub use options::Options;
+pub use options::{Given, Options};
 pub use worker::Worker;

@@ -1,4 +1,4 @@
-//! What a worker reads of the store, and nothing more.
+//! The reads of the store that a worker needs, and nothing more.
 
 use std::sync::Arc;
 
@@ -7,24 +7,25 @@ use bytes::Bytes;
 use outrider_model::{DeliveryId, EndpointId, Error, EventId, Result, Timestamp};
 use outrider_store::{Clock, Directory, EndpointEntry, Ledger, LedgerError};
 
-/// What a worker reads of the store. Every error means: nobody can tell now, try again.
+/// The reads of the store that a worker needs. Every error means that the answer is unknown now,
+/// and the call may be repeated.
 #[async_trait]
 pub trait Lookup: Send + Sync + 'static {
-    /// An endpoint with its secrets; none when it does not exist or was deleted.
+    /// Returns an endpoint with its secrets, or `None` if it does not exist or was deleted.
     async fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<EndpointEntry>>>;
 
-    /// For each job (delivery, attempt, generation), in order: whether it is what the pending
-    /// delivery names now.
+    /// Returns for each job (delivery, attempt, generation), in order, whether the pending delivery
+    /// still names it.
     async fn current(&self, jobs: &[(DeliveryId, u32, u32)]) -> Result<Vec<bool>>;
 
-    /// The payloads of events, in order, where they exist.
+    /// Returns the payloads of events, in order, if they exist.
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Option<Bytes>>>;
 
-    /// Now, by the database's clock.
+    /// Returns the time by the database's clock.
     fn now(&self) -> Timestamp;
 }
 
-/// The store itself.
+/// Reads the store.
 pub struct StoreLookup {
     directory: Directory,
     ledger: Arc<dyn Ledger>,
@@ -32,7 +33,7 @@ pub struct StoreLookup {
 }
 
 impl StoreLookup {
-    /// Of a directory (which somebody keeps fresh), a ledger, and the database's clock.
+    /// Uses a directory, which must be kept fresh, a ledger, and the database's clock.
     #[must_use]
     pub fn new(directory: Directory, ledger: Arc<dyn Ledger>, clock: Clock) -> Self {
         Self { directory, ledger, clock }
@@ -58,7 +59,7 @@ impl Lookup for StoreLookup {
     }
 }
 
-/// The answer when it has a result for each question.
+/// Checks that the answer has a result for each question.
 fn whole<T>(wanted: usize, answer: Result<Vec<T>, LedgerError>) -> Result<Vec<T>> {
     match answer {
         Ok(results) if results.len() == wanted => Ok(results),

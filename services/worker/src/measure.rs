@@ -1,10 +1,9 @@
-//! What a worker shows of itself. Counters of outcomes are found by number: nothing here looks a
-//! text up for a job.
+//! Metrics of a worker. Counters of outcomes are found by number, so that no job costs a lookup by
+//! text.
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
-use outrider_model::{AttemptOutcome, Timestamp};
-use outrider_proto::internal::{AttemptResult, HoldReason, Job};
+use outrider_model::{AttemptOutcome, AttemptResult, HoldReason, Job, Timestamp};
 use outrider_telemetry::{
     catalogue::worker::{
         ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS,
@@ -15,19 +14,17 @@ use outrider_telemetry::{
 
 use crate::fault::Fault;
 
-/// In the order of `HoldReason`.
-const REASONS: [&str; 5] = ["unknown", "endpoint-paused", "endpoint-deleted", "stale", "released"];
 const USES: [&str; 2] = ["new", "reused"];
 /// In the order of `Fault`, from 1.
 const BOUNDS: [&str; 6] = ["unknown", "interim-answers", "head", "upgrade", "bytes", "reads"];
 
 static BY_OUTCOME: LazyLock<ByIndex> =
     LazyLock::new(|| ByIndex::new(&ATTEMPTS, &AttemptOutcome::NAMES));
-static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &REASONS));
+static BY_REASON: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&HELD, &HoldReason::NAMES));
 static BY_BOUND: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&EXCEEDED, &BOUNDS));
 static BY_USE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&CONNECTIONS, &USES));
 
-/// Shows the metrics of workers, those of which nothing happened yet too.
+/// Shows the metrics of workers, including those that are still 0.
 pub(crate) fn expose() {
     metrics::expose(&SECTION);
     for counters in [&BY_OUTCOME, &BY_REASON, &BY_USE, &BY_BOUND] {
@@ -35,37 +32,31 @@ pub(crate) fn expose() {
     }
 }
 
-/// An answer found no room until its report is settled.
+/// Counts a response that found no room until its report is settled.
 pub(crate) fn answer_dropped() {
     ANSWERS_DROPPED.inc();
 }
 
-/// The name of an outcome by its number in the API.
-pub(crate) fn outcome_name(number: i32) -> &'static str {
-    let place = usize::try_from(number).unwrap_or(0);
-    AttemptOutcome::NAMES.get(place).copied().unwrap_or(AttemptOutcome::NAMES[0])
-}
-
-/// A job was read that had been queued then.
+/// Records how long a job was queued.
 pub(crate) fn read(now: Timestamp, queued_at: Timestamp) {
     QUEUE_SECONDS.observe(now.since(queued_at).as_secs_f64());
 }
 
-/// An attempt ended.
-pub(crate) fn attempted(job: &Job, began: Timestamp, result: &AttemptResult, duration: Duration) {
-    BY_OUTCOME.add(usize::try_from(result.outcome).unwrap_or(0), 1);
-    ATTEMPT_SECONDS.observe(duration.as_secs_f64());
-    if job.attempt == 1 && job.due_at != 0 {
-        FIRST_ATTEMPT_SECONDS.observe(began.since(Timestamp(job.due_at)).as_secs_f64());
+/// Records an attempt.
+pub(crate) fn attempted(job: &Job, result: &AttemptResult) {
+    BY_OUTCOME.add(result.outcome as usize, 1);
+    ATTEMPT_SECONDS.observe(result.duration.as_secs_f64());
+    if let Some(due_at) = job.due_at.filter(|_| job.attempt == 1) {
+        FIRST_ATTEMPT_SECONDS.observe(result.started_at.since(due_at).as_secs_f64());
     }
 }
 
-/// A job was not sent.
+/// Counts a job that was not sent.
 pub(crate) fn held(reason: HoldReason) {
-    BY_REASON.add(usize::try_from(i32::from(reason)).unwrap_or(0), 1);
+    BY_REASON.add(reason as usize, 1);
 }
 
-/// An exchange was given up. Whoever speaks another protocol exceeds no bound.
+/// Counts an exchange that was given up. Another protocol than HTTP exceeds no bound.
 pub(crate) fn exceeded(fault: Fault) {
     if fault == Fault::NotHttp {
         return;
@@ -80,43 +71,12 @@ pub(crate) enum Used {
     Again,
 }
 
-/// A request was sent on a connection.
+/// Counts a request on a connection.
 pub(crate) fn connection(used: Used) {
     BY_USE.add(used as usize, 1);
 }
 
-/// A request is sent once more, since a connection that had been used before ended without an
-/// answer.
+/// Counts a request that is sent once more, because a reused connection ended without a response.
 pub(crate) fn resent() {
     RESENT.inc();
-}
-
-#[cfg(test)]
-mod tests {
-    use outrider_proto::{DESCRIPTORS, dispatch};
-
-    use super::*;
-
-    #[test]
-    fn names_stand_at_their_numbers() {
-        for (number, name) in AttemptOutcome::NAMES.iter().enumerate().skip(1) {
-            let outcome =
-                dispatch::AttemptOutcome::try_from(i32::try_from(number).unwrap()).unwrap();
-            assert_eq!(
-                outcome.as_str_name(),
-                format!("ATTEMPT_OUTCOME_{}", name.to_uppercase().replace('-', "_"))
-            );
-        }
-        for (number, name) in REASONS.iter().enumerate().skip(1) {
-            let reason = HoldReason::try_from(i32::try_from(number).unwrap()).unwrap();
-            assert_eq!(
-                reason.as_str_name(),
-                format!("HOLD_REASON_{}", name.to_uppercase().replace('-', "_"))
-            );
-        }
-        let known = |name: &str| DESCRIPTORS.get_enum_by_name(name).unwrap().values().count();
-        assert_eq!(known("outrider.dispatch.v1.AttemptOutcome"), AttemptOutcome::NAMES.len());
-        assert_eq!(known("outrider.internal.v1.HoldReason"), REASONS.len());
-        assert_eq!((outcome_name(99), outcome_name(-1)), ("unknown", "unknown"));
-    }
 }

@@ -1,165 +1,173 @@
-//! How a worker behaves.
+//! The settings of a worker, and what its process gives it.
 
 use std::{sync::Arc, time::Duration};
 
-use outrider_model::{Error, Result, WindowRules, shares::SMALLEST_TOTAL};
+use outrider_model::{Error, Result, WindowRules};
+use outrider_settings::{
+    Invalid, KIB, MIB, Positive, Section as _, millis, minutes, seconds, section,
+};
 use tokio_rustls::rustls::{crypto::ring, pki_types::CertificateDer};
 
 use crate::{bounds::WireBounds, trust::Trust};
 
-/// How a worker behaves. [`Options::default`] is what each field names as its default.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// This process's name in the queue. Default: `worker-` and 16 random hexadecimal digits. Two
-    /// processes must not share one.
-    pub consumer: String,
-    /// Slots: requests under way at once, divided into fair shares. At least 8. Alone, an
-    /// organisation has half of them, each of its projects a quarter, each endpoint an eighth.
-    /// Default 8192.
-    pub max_in_flight: u32,
-    /// The window of an endpoint that has not answered lately: requests to it under way at once. It
-    /// grows by one with each 2xx answer, up to the endpoint's `max_in_flight`, and is halved by
-    /// each timeout. At least 1. Default 8.
-    pub initial_window: u32,
-    /// A request to an endpoint that has not answered lately, or whose last request timed out,
-    /// takes one slot for each so many bytes of a payload that does not travel with its job. At
-    /// least 1. Default 128 KiB.
-    pub slot_payload_bytes: usize,
-    /// How long the window of an endpoint is remembered that nothing is heard of; up to twice as
-    /// long. Default 10 min.
-    pub window_memory: Duration,
-    /// Windows remembered; beyond it those are forgotten of which nothing was heard for longest. At
-    /// least 1. Default 20000.
-    pub windows_kept: usize,
-    /// Jobs read at once, at most. Default 256.
-    pub read_batch: usize,
-    /// How long a read waits for the first job. Default 1 s; a shutdown waits as long.
-    pub read_wait: Duration,
-    /// How long the queue leaves a job to its reader; must be the queue's own setting, at least 1
-    /// s, better longer than the longest timeout of an endpoint (30 s), so that a worker that
-    /// stalls between renewals keeps its jobs. Renewed each third of it. Default 45 s. Jobs queued
-    /// longer ago than this are checked in the database before they are sent, like redelivered
-    /// ones.
-    pub lease: Duration,
-    /// How often jobs whose lease ran out are looked for. Default 5 s.
-    pub reclaim_period: Duration,
-    /// Leases renewed in one call. Default 1024.
-    pub renew_batch: usize,
-    /// Reports settled at once, at most. Whatever is ready goes at once; while batches are on their
-    /// way the next one forms. Default 256.
-    pub report_batch: usize,
-    /// Size of a batch of reports, in bytes; one report may exceed it alone. Default 2 MiB.
-    pub report_batch_bytes: usize,
-    /// Batches of reports on their way at once. Default 4.
-    pub report_streams: usize,
-    /// Jobs in hand from reading to settlement, at most; when so many are, reading stops. Should be
-    /// above the window of the queue, so that jobs which wait for their turn never keep others in
-    /// the queue. At least `max_in_flight`. Default 40000.
-    pub max_jobs: usize,
-    /// How long an answer to a batch of reports is awaited before the batch is sent again. Default
-    /// 60 s.
-    pub settle_timeout: Duration,
-    /// Bytes of an answer's body that are reported. Default 16 KiB.
-    pub response_kept_bytes: usize,
-    /// Bytes of an answer's body that are read; after more, the connection is dropped. Default 64
-    /// KiB.
-    pub response_read_bytes: usize,
-    /// Bytes of an answer's head that are read; of a larger one the status counts, if its line has
-    /// come. At least 8 KiB. Default 64 KiB.
-    pub response_head_bytes: usize,
-    /// What one exchange may take from the wire, whatever the endpoint sends.
-    pub wire: WireBounds,
-    /// Headers of an answer that are reported. Default 64.
-    pub response_headers_kept: usize,
-    /// Bytes of headers (names and values) of an answer that are reported. Default 8 KiB.
-    pub response_headers_kept_bytes: usize,
-    /// Bytes of answers (bodies and headers) in reports that dispatch has not settled, divided into
-    /// fair shares as the slots are: one endpoint may hold an eighth. Answers below 1 KiB do not
-    /// count. An answer that finds no room is reported by its status alone. At least 8 KiB. Default
-    /// 64 MiB.
-    pub unreported_bytes: usize,
-    /// Idle connections kept to one host and port. Default 64.
-    pub pool_idle_per_host: usize,
-    /// Idle connections kept in all. Default 4096.
-    pub pool_idle_total: usize,
-    /// How long an idle connection is kept to an endpoint that does not say (`Keep-Alive: timeout`)
-    /// how long it keeps it. Default 1.5 s.
-    pub pool_idle_timeout: Duration,
-    /// How long one is kept at most, whatever an endpoint says. Default 60 s.
-    pub pool_told_timeout: Duration,
-    /// Endpoints whose prepared headers are kept. Default 4096.
-    pub destinations_kept: usize,
-    /// Bytes of payloads that are in hand because their jobs named them by reference, divided into
-    /// fair shares as the slots are. A payload counts as an eighth of this at most. At least 8 KiB.
-    /// Default 256 MiB.
-    pub payload_bytes: usize,
-    /// Bytes of payloads that are read from the database at once; one payload may exceed it alone.
-    /// Default 1 MiB.
-    pub payload_batch_bytes: usize,
-    /// Such reads under way at once. At least 1. Default 4.
-    pub payload_reads: usize,
-    /// How long a job waits for an egress that cannot be reached before it is given back. Default
-    /// 10 s.
-    pub egress_patience: Duration,
-    /// How long a shutdown waits for requests under way and for their reports. Default 30 s.
-    pub drain: Duration,
-    /// What requests name as their user agent. Default `Outrider/` and the version.
-    pub user_agent: String,
-    /// Whether endpoints are told the trace of an event that has one, by the headers `traceparent`
-    /// and `tracestate`. Default true.
-    pub propagate_trace: bool,
-    /// Certificates that are trusted beside the authorities of the web: authorities, and servers'
-    /// own. Default none.
-    pub extra_roots: Vec<CertificateDer<'static>>,
+section! {
+    /// The role that signs and sends.
+    pub struct Options in "worker" {
+        /// URL of dispatch when it is not in this process.
+        pub dispatch_url: String = "http://127.0.0.1:8082".into();
+        /// The egress proxy when it is not in this process, as `HOST:PORT`.
+        pub egress_address: String = "127.0.0.1:8084".into();
+        /// Slots: maximum number of requests in flight. They are divided into fair shares: alone,
+        /// an organization has half of them, each of its projects a quarter, each endpoint an
+        /// eighth.
+        pub max_in_flight: u32 = 8_192, 8..;
+        /// Maximum number of jobs in hand, from reading until they are settled. 0 for a quarter
+        /// more than all shards of the queue hold together. It must not be less than they hold, nor
+        /// less than `max_in_flight`: jobs that wait for their turn would keep others in the queue.
+        pub max_jobs: usize = 0;
+        /// The window of an endpoint that has not answered lately: the number of requests to it in
+        /// flight. It grows by one with each 2xx answer, up to the endpoint's own `max_in_flight`,
+        /// and is halved by each timeout.
+        pub initial_window: u32 = 8, 1..;
+        /// A request to an endpoint that has not answered lately, or whose last request timed out,
+        /// takes one slot for each this many bytes of a payload that is too large to travel with
+        /// its job.
+        pub slot_payload_bytes: usize = 128 * KIB, 1..;
+        /// How long the window of an endpoint is remembered after its last request; up to twice as
+        /// long.
+        pub window_memory: Duration = minutes(10), Positive;
+        /// Maximum number of windows that are remembered. Beyond it, the least recently used are
+        /// forgotten.
+        pub windows_kept: usize = 20_000, 1..;
+        /// Maximum number of bytes of payloads in hand that were too large to travel with their
+        /// jobs, divided into fair shares like the slots. A payload counts as an eighth of this at
+        /// most.
+        pub payload_bytes: usize = 256 * MIB, 8 * KIB..;
+        /// Maximum number of bytes of such payloads that one read fetches from the database. One
+        /// payload alone may exceed it.
+        pub payload_batch_bytes: usize = MIB, 1..;
+        /// Maximum number of reads of such payloads in flight.
+        pub payload_reads: usize = 4, 1..;
+        /// Maximum number of bytes of answers (bodies and headers) in reports that dispatch has not
+        /// settled, divided into fair shares like the slots; answers below 1 KiB do not count. One
+        /// endpoint may have an eighth. An answer that finds no room is reported by its status
+        /// alone. It must be at least eight times `response_kept_bytes`.
+        pub unreported_bytes: usize = 64 * MIB, 8 * KIB..;
+        /// Maximum number of jobs read from the queue at once.
+        pub read_batch: usize = 256, 1..;
+        /// How long a read waits for the first job. A shutdown waits as long.
+        pub read_wait: Duration = seconds(1), millis(1)..=minutes(1);
+        /// How often the worker looks for jobs whose lease ran out. 0s for a ninth of
+        /// `queue.lease`: lease and look together stay well below the minute within which
+        /// everything is to be delivered after a fault.
+        pub reclaim_period: Duration = Duration::ZERO;
+        /// Maximum number of leases renewed in one call.
+        pub renew_batch: usize = 1_024, 1..;
+        /// Maximum number of reports settled at once. Reports that are ready are sent at once; the
+        /// next batch forms while batches are in flight.
+        pub report_batch: usize = 256, 1..;
+        /// Maximum size of a batch of reports, in bytes. One report alone may exceed it. All
+        /// processes must agree.
+        pub report_batch_bytes: usize = 2 * MIB, 1..;
+        /// Maximum number of batches of reports in flight.
+        pub report_streams: usize = 4, 1..;
+        /// How long the worker waits for the answer to a batch of reports before it sends the batch
+        /// again.
+        pub settle_timeout: Duration = seconds(60), Positive;
+        /// How much of an answer's body is kept, in bytes. All processes must agree.
+        pub response_kept_bytes: usize = 16 * KIB;
+        /// How much of an answer's body is read, in bytes. If the body is longer, the connection is
+        /// closed. It must be at least `response_kept_bytes`.
+        pub response_read_bytes: usize = 64 * KIB;
+        /// Maximum size of the head of an answer with the interim answers before it, in bytes. Of
+        /// a larger one the status counts, if its line has arrived; otherwise it is a bad response.
+        pub response_head_bytes: usize = 64 * KIB, 8 * KIB..;
+        /// Maximum number of headers of an answer that are kept.
+        pub response_headers_kept: usize = 64;
+        /// Maximum number of bytes of headers of an answer (names and values) that are kept.
+        pub response_headers_kept_bytes: usize = 8 * KIB;
+        /// Maximum number of interim answers (1xx) before an answer. With more, it is a bad
+        /// response. Their bytes count towards `response_head_bytes`.
+        pub response_interim_answers: usize = 8;
+        /// Maximum number of bytes read from an endpoint's connection in one exchange, including
+        /// TLS, heads, chunk sizes and trailers; the TLS handshake may take as many again. More end
+        /// the exchange. It must be at least `response_head_bytes` + `response_read_bytes`.
+        pub response_wire_bytes: usize = 256 * KIB;
+        /// Maximum number of reads from an endpoint's connection in one exchange, which an endpoint
+        /// that sends single bytes uses up; the TLS handshake may take as many again. More end the
+        /// exchange.
+        pub response_wire_reads: usize = 1_024, 64..;
+        /// Maximum number of idle connections to one host and port.
+        pub pool_idle_per_host: usize = 64;
+        /// Maximum number of idle connections to all endpoints. When there is no room, the hosts
+        /// with most of them make it.
+        pub pool_idle_total: usize = 4_096;
+        /// How long an idle connection is kept to an endpoint that does not say how long it keeps
+        /// it (`Keep-Alive: timeout`). It is less for an endpoint that ended connections before.
+        pub pool_idle_timeout: Duration = millis(1_500);
+        /// Maximum time that an idle connection is kept, whatever the endpoint says.
+        pub pool_told_timeout: Duration = seconds(60);
+        /// Maximum number of endpoints whose prepared headers are cached.
+        pub destinations_kept: usize = 4_096;
+        /// How long a job waits for an egress that cannot be reached before it is given back.
+        pub egress_patience: Duration = seconds(10);
+        /// At shutdown: how long requests in flight and their reports may take to end.
+        pub drain: Duration = seconds(30);
+        /// A PEM file of certificates to trust in addition to the public authorities; empty for
+        /// none. The certificate of an authority vouches for others. Any other certificate is
+        /// trusted itself, for the names in it and until it expires.
+        pub extra_roots_file: String = String::new();
+    }
+    with rules;
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            consumer: format!("worker-{:016x}", rand::random::<u64>()),
-            max_in_flight: 8_192,
-            initial_window: 8,
-            slot_payload_bytes: 128 << 10,
-            window_memory: Duration::from_secs(600),
-            windows_kept: 20_000,
-            read_batch: 256,
-            read_wait: Duration::from_secs(1),
-            lease: Duration::from_secs(45),
-            reclaim_period: Duration::from_secs(5),
-            renew_batch: 1_024,
-            report_batch: 256,
-            report_batch_bytes: 2 << 20,
-            report_streams: 4,
-            max_jobs: 40_000,
-            settle_timeout: Duration::from_secs(60),
-            response_kept_bytes: 16 << 10,
-            response_read_bytes: 64 << 10,
-            response_head_bytes: 64 << 10,
-            wire: WireBounds::default(),
-            response_headers_kept: 64,
-            response_headers_kept_bytes: 8 << 10,
-            unreported_bytes: 64 << 20,
-            pool_idle_per_host: 64,
-            pool_idle_total: 4_096,
-            pool_idle_timeout: Duration::from_millis(1_500),
-            pool_told_timeout: Duration::from_secs(60),
-            destinations_kept: 4_096,
-            payload_bytes: 256 << 20,
-            payload_batch_bytes: 1 << 20,
-            payload_reads: 4,
-            egress_patience: Duration::from_secs(10),
-            drain: Duration::from_secs(30),
-            user_agent: concat!("Outrider/", env!("CARGO_PKG_VERSION")).to_owned(),
-            propagate_trace: true,
-            extra_roots: Vec::new(),
-        }
-    }
+fn rules(options: &Options) -> Result<(), Invalid> {
+    let no_fewer = options.max_jobs == 0 || options.max_jobs >= options.max_in_flight as usize;
+    Invalid::unless(
+        no_fewer,
+        "worker.max_jobs",
+        "must be 0, or at least worker.max_in_flight and queue.window times queue.shards",
+    )?;
+    Invalid::unless(
+        options.response_read_bytes >= options.response_kept_bytes,
+        "worker.response_read_bytes",
+        "must be at least worker.response_kept_bytes",
+    )?;
+    let exchange = options.response_head_bytes.saturating_add(options.response_read_bytes);
+    Invalid::unless(
+        options.response_wire_bytes >= exchange,
+        "worker.response_wire_bytes",
+        "must be at least worker.response_head_bytes + worker.response_read_bytes",
+    )?;
+    Invalid::unless(
+        options.response_kept_bytes <= options.unreported_bytes / 8,
+        "worker.unreported_bytes",
+        "must be at least eight times worker.response_kept_bytes: \
+         an endpoint has an eighth, and longer answers would never be kept",
+    )
 }
 
 impl Options {
-    /// Refuses `extra_roots` that are of no use; the error says which.
-    pub fn check_trust(&self) -> Result<()> {
-        Trust::new(&self.extra_roots, Arc::new(ring::default_provider())).map(drop)
+    /// With the values that 0 stands for.
+    pub(crate) fn resolved(mut self, given: &Given) -> Self {
+        if self.max_jobs == 0 {
+            // All jobs that the queue holds, and some that are settled but not yet removed from it.
+            let most = given.queue_jobs.saturating_add(given.queue_jobs / 4);
+            self.max_jobs = most.max(self.max_in_flight as usize);
+        }
+        if self.reclaim_period.is_zero() {
+            self.reclaim_period = given.lease / 9;
+        }
+        self
+    }
+
+    /// What one exchange may take from the wire.
+    pub(crate) fn wire(&self) -> WireBounds {
+        WireBounds {
+            interim_answers: self.response_interim_answers,
+            bytes: self.response_wire_bytes,
+            reads: self.response_wire_reads,
+        }
     }
 
     /// How the windows of endpoints begin and end.
@@ -172,7 +180,7 @@ impl Options {
         }
     }
 
-    /// The room for payloads that come by reference, in KiB.
+    /// The room for payloads that do not come with their jobs, in KiB.
     pub(crate) fn payload_units(&self) -> u32 {
         u32::try_from(self.payload_bytes / 1024).unwrap_or(u32::MAX)
     }
@@ -181,48 +189,65 @@ impl Options {
     pub(crate) fn answer_units(&self) -> u32 {
         u32::try_from(self.unreported_bytes / 1024).unwrap_or(u32::MAX)
     }
+}
+
+/// What the process gives a worker besides its settings.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// This process's name in the queue, which no two processes may share. Default: `worker-` and
+    /// 16 random hexadecimal digits.
+    pub consumer: String,
+    /// How long the queue leaves a job with its reader; must be the queue's own setting. Leases are
+    /// renewed each third of it. Jobs queued longer ago than this are checked in the database
+    /// before they are sent, like redelivered ones. Default: 45 s.
+    pub lease: Duration,
+    /// Maximum number of jobs that all shards of the queue hold together. Default: 32,768.
+    pub queue_jobs: usize,
+    /// The user agent of requests. Default: `Outrider/` and the version.
+    pub user_agent: String,
+    /// Whether requests carry the trace of an event that has one, in the headers `traceparent` and
+    /// `tracestate`. Default: true.
+    pub propagate_trace: bool,
+    /// Certificates to trust in addition to the public authorities: authorities, and servers' own.
+    /// Default: none.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            consumer: format!("worker-{:016x}", rand::random::<u64>()),
+            lease: seconds(45),
+            queue_jobs: 32_768,
+            user_agent: concat!("Outrider/", env!("CARGO_PKG_VERSION")).to_owned(),
+            propagate_trace: true,
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+impl Given {
+    /// Refuses `extra_roots` that cannot be used; the error says which.
+    pub fn check_trust(&self) -> Result<()> {
+        Trust::new(&self.extra_roots, Arc::new(ring::default_provider())).map(drop)
+    }
 
     /// How often leases are renewed.
     pub(crate) fn renew_period(&self) -> Duration {
         self.lease / 3
     }
+}
 
-    /// Refuses what cannot work, with the field's name.
-    pub fn check(&self) -> Result<()> {
-        self.wire.check(self.response_head_bytes, self.response_read_bytes)?;
-        let faults = [
-            (self.consumer.is_empty(), "consumer", "must not be empty"),
-            (self.max_in_flight < SMALLEST_TOTAL, "max_in_flight", "must be at least 8"),
-            (self.initial_window == 0, "initial_window", "must be at least 1"),
-            (self.slot_payload_bytes == 0, "slot_payload_bytes", "must be at least 1"),
-            (self.windows_kept == 0, "windows_kept", "must be at least 1"),
-            (self.read_batch == 0, "read_batch", "must be at least 1"),
-            (self.lease < Duration::from_secs(1), "lease", "must be at least 1 s"),
-            (self.reclaim_period.is_zero(), "reclaim_period", "must be more than 0"),
-            (self.renew_batch == 0, "renew_batch", "must be at least 1"),
-            (self.report_batch == 0, "report_batch", "must be at least 1"),
-            (self.report_streams == 0, "report_streams", "must be at least 1"),
-            (
-                self.max_jobs < self.max_in_flight as usize,
-                "max_jobs",
-                "must be at least max_in_flight",
-            ),
-            (self.settle_timeout.is_zero(), "settle_timeout", "must be more than 0"),
-            (
-                self.response_read_bytes < self.response_kept_bytes,
-                "response_read_bytes",
-                "must be at least response_kept_bytes",
-            ),
-            (self.response_head_bytes < 8 << 10, "response_head_bytes", "must be at least 8192"),
-            (self.payload_bytes < 8 << 10, "payload_bytes", "must be at least 8192"),
-            (self.unreported_bytes < 8 << 10, "unreported_bytes", "must be at least 8192"),
-            (self.payload_reads == 0, "payload_reads", "must be at least 1"),
-        ];
-        match faults.into_iter().find(|(wrong, ..)| *wrong) {
-            Some((_, field, description)) => Err(Error::field(field, description)),
-            None => Ok(()),
-        }
+/// Refuses what cannot work, with the name of the setting.
+pub(crate) fn check(options: &Options, given: &Given) -> Result<()> {
+    options.check().map_err(|invalid| Error::field(invalid.key, invalid.message))?;
+    if given.consumer.is_empty() {
+        return Err(Error::field("consumer", "must not be empty"));
     }
+    if given.lease < seconds(1) {
+        return Err(Error::field("queue.lease", "must be at least 1s"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -231,13 +256,52 @@ mod tests {
 
     #[test]
     fn the_defaults_work_and_what_cannot_is_named() {
-        assert_eq!(Options::default().check(), Ok(()));
-        assert_ne!(Options::default().consumer, Options::default().consumer);
-        let lease = Options { lease: Duration::from_millis(999), ..Options::default() };
-        assert_eq!(lease.check().unwrap_err().violations[0].field, "lease");
-        let slots = Options { max_in_flight: 7, ..Options::default() };
-        assert_eq!(slots.check().unwrap_err().violations[0].field, "max_in_flight");
-        let jobs = Options { max_jobs: 8_191, ..Options::default() };
-        assert_eq!(jobs.check().unwrap_err().violations[0].field, "max_jobs");
+        let refused = |options: &Options, given: &Given| {
+            check(options, given).unwrap_err().violations[0].field.clone()
+        };
+        let (options, given) = (Options::default(), Given::default());
+        assert_eq!(check(&options, &given), Ok(()));
+        assert_ne!(given.consumer, Given::default().consumer);
+        let lease = Given { lease: millis(999), ..given.clone() };
+        assert_eq!(refused(&options, &lease), "queue.lease");
+        for (wrong, key) in [
+            (Options { max_in_flight: 7, ..options.clone() }, "worker.max_in_flight"),
+            (Options { max_jobs: 8_191, ..options.clone() }, "worker.max_jobs"),
+            (Options { response_read_bytes: 1, ..options.clone() }, "worker.response_read_bytes"),
+            (
+                Options { response_read_bytes: usize::MAX, ..options.clone() },
+                "worker.response_wire_bytes",
+            ),
+            (Options { response_wire_reads: 63, ..options.clone() }, "worker.response_wire_reads"),
+        ] {
+            assert_eq!(refused(&wrong, &given), key);
+        }
+    }
+
+    #[test]
+    fn the_room_for_answers_holds_eight_of_what_is_kept() {
+        let room = |unreported: usize, kept: usize| {
+            let options = Options {
+                unreported_bytes: unreported,
+                response_kept_bytes: kept,
+                response_read_bytes: kept,
+                response_wire_bytes: 64 * MIB,
+                ..Options::default()
+            };
+            options.check().map_err(|invalid| invalid.key)
+        };
+        assert!(room(128 * KIB, 16 * KIB).is_ok() && room(8 * KIB, KIB).is_ok());
+        for refused in [room(128 * KIB - 1, 16 * KIB), room(64 * MIB, 8 * MIB + 1)] {
+            assert_eq!(refused, Err("worker.unreported_bytes".to_owned()));
+        }
+    }
+
+    #[test]
+    fn zero_stands_for_what_follows_from_the_queue() {
+        let given = Given { queue_jobs: 40_000, lease: seconds(90), ..Given::default() };
+        let resolved = Options::default().resolved(&given);
+        assert_eq!((resolved.max_jobs, resolved.reclaim_period), (50_000, seconds(10)));
+        let small = Given { queue_jobs: 8, ..given };
+        assert_eq!(Options::default().resolved(&small).max_jobs, 8_192);
     }
 }

@@ -1,4 +1,4 @@
-//! What the parts of a worker share.
+//! The data that the parts of a worker share.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -14,19 +14,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     backoff::Complaints,
     exchange::{Client, Destinations},
-    jobs::{HeldJob, Key, Leases, Outcome, Report, Started, report},
+    jobs::{HeldJob, Key, Leases, Outcome, Started, UnsettledReport, report},
     lookup::Lookup,
     measure,
-    options::Options,
+    options::{self, Given, Options},
     scheduler::{Grant, Scheduler},
 };
 
-/// Answers below this many bytes are bounded by the number of jobs in hand alone.
+/// Responses below this size are bounded only by the number of jobs in hand.
 const SMALL_ANSWER: usize = 1024;
 
-/// What the parts of a worker share.
+/// The data that the parts of a worker share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    pub(crate) given: Given,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) lookup: Arc<dyn Lookup>,
     pub(crate) client: Client,
@@ -36,21 +37,21 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// The right to send, and the jobs that wait for it.
     pub(crate) slots: Arc<Scheduler<HeldJob>>,
-    /// KiB of payloads that did not come with their jobs, and the jobs that wait for theirs.
+    /// KiB of payloads that did not travel with their jobs, and the jobs that wait for theirs.
     pub(crate) payloads: Arc<Scheduler<Started>>,
-    /// KiB of large answers in reports that are not settled.
+    /// KiB of large responses in reports that are not settled.
     pub(crate) answers: Arc<Scheduler<()>>,
     /// The right to read payloads from the database.
     pub(crate) payload_reads: Arc<Semaphore>,
-    /// Not bounded by itself: each report holds a place.
-    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    /// Not bounded by itself, because each report holds a place.
+    pub(crate) reports: mpsc::UnboundedSender<UnsettledReport>,
     /// Every task that has a job in hand.
     pub(crate) tasks: TaskTracker,
-    /// Of jobs that cannot go on.
+    /// Limits log lines about jobs that cannot continue.
     pub(crate) complaints: Complaints,
-    /// Nothing new begins.
+    /// Cancelled at shutdown: nothing new begins.
     pub(crate) shutdown: CancellationToken,
-    /// What is still under way is dropped.
+    /// Cancelled at the end: requests in flight are dropped.
     pub(crate) cut: CancellationToken,
 }
 
@@ -58,23 +59,25 @@ impl Shared {
     /// Errors: an option is out of its bounds; the error names the field.
     pub(crate) fn new(
         options: Options,
+        given: Given,
         queue: Arc<dyn Queue>,
         lookup: Arc<dyn Lookup>,
         dialer: Arc<dyn Dialer>,
-        reports: mpsc::UnboundedSender<Report>,
+        reports: mpsc::UnboundedSender<UnsettledReport>,
     ) -> Result<Self> {
-        options.check()?;
-        let user_agent = HeaderValue::from_str(&options.user_agent);
+        options::check(&options, &given)?;
+        let options = options.resolved(&given);
+        let user_agent = HeaderValue::from_str(&given.user_agent);
         let user_agent =
             user_agent.map_err(|_| Error::field("user_agent", "must be visible ASCII"))?;
         let windows = Windows::new(options.windows());
         Ok(Self {
-            client: Client::new(&options, dialer)?,
+            client: Client::new(&options, &given, dialer)?,
             destinations: Destinations::new(options.destinations_kept, user_agent),
             leases: Leases::new(
                 Arc::clone(&queue),
-                options.consumer.clone(),
-                options.lease,
+                given.consumer.clone(),
+                given.lease,
                 options.renew_batch,
             ),
             places: Arc::new(Semaphore::new(options.max_jobs)),
@@ -90,27 +93,28 @@ impl Shared {
             queue,
             lookup,
             options,
+            given,
         })
     }
 
-    /// Reports what became of a job in hand.
+    /// Reports the outcome of a job in hand.
     pub(crate) fn report(&self, job: HeldJob, mut outcome: Outcome) {
         let key = job.key();
-        // Every job in hand has a receipt until it is forgotten, which the reporter does.
+        // Every job in hand has a receipt until the reporter forgets it.
         let Some(receipt) = self.leases.receipt(key) else { return };
         if let Outcome::Held(reason) = &outcome {
             measure::held(*reason);
         }
         tracing::debug!(
-            event_id = %job.ids.event,
-            delivery_id = %job.ids.delivery,
+            event_id = %job.job.event.id,
+            delivery_id = %job.job.delivery,
             attempt = job.job.attempt,
-            trace_id = job.job.traceparent.get(3..35),
+            trace_id = job.job.event.trace.as_ref().and_then(|trace| trace.parent.get(3..35)),
             outcome = %brief(&outcome),
             "job done"
         );
         let answer = self.keep_answer(job.recipient(), &mut outcome);
-        self.send(Report {
+        self.send(UnsettledReport {
             key: Some(key),
             report: report(&job.job, receipt, outcome),
             place: job.place,
@@ -118,12 +122,11 @@ impl Shared {
         });
     }
 
-    /// Takes room for a large answer until its report is settled. While dispatch does not settle,
-    /// reports gather; one that finds no room goes without its body and headers.
+    /// Takes room for a large response until its report is settled. While dispatch does not settle,
+    /// reports accumulate. A report that finds no room is sent without body and headers.
     fn keep_answer(&self, who: Recipient, outcome: &mut Outcome) -> Option<Grant<()>> {
         let Outcome::Attempted(result, _) = outcome else { return None };
-        let headers =
-            result.response_headers.iter().map(|header| header.name.len() + header.value.len());
+        let headers = result.response_headers.iter().map(|(name, value)| name.len() + value.len());
         let bytes = result.response_body.len() + headers.sum::<usize>();
         if bytes < SMALL_ANSWER {
             return None;
@@ -137,14 +140,14 @@ impl Shared {
         granted
     }
 
-    pub(crate) fn send(&self, report: Report) {
-        // The reporter lives as long as anybody can report; after it, the lease decides.
+    pub(crate) fn send(&self, report: UnsettledReport) {
+        // The reporter lives as long as anything can report. After it, the lease decides.
         let _ = self.reports.send(report);
     }
 
-    /// Does some work on jobs in hand. The work is boxed, since a future is copied into each one
-    /// around it. Should it panic, they are left to their leases: renewed for ever they would never
-    /// be sent.
+    /// Does work on jobs in hand. The work is boxed, because a future is copied into each one
+    /// around it. If it panics, the jobs are left to their leases. If their leases were still
+    /// renewed, they would never be sent.
     pub(crate) async fn with_jobs(&self, keys: Vec<Key>, work: Pin<Box<impl Future<Output = ()>>>) {
         if self.cut.run_until_cancelled(caught(work)).await == Some(None) {
             tracing::error!(
@@ -166,8 +169,8 @@ impl Shared {
 fn brief(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Attempted(result, _) => {
-            format!("{} {}", result.outcome().as_str_name(), result.status_code)
+            format!("{} {}", result.outcome.name(), result.status_code.unwrap_or(0))
         }
-        Outcome::Held(reason) => reason.as_str_name().to_owned(),
+        Outcome::Held(reason) => reason.name().to_owned(),
     }
 }

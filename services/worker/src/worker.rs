@@ -1,4 +1,4 @@
-//! The worker put together, and its life.
+//! The worker and its lifecycle.
 
 use std::sync::Arc;
 
@@ -13,41 +13,42 @@ use crate::{
     gauges,
     lookup::Lookup,
     measure,
-    options::Options,
+    options::{Given, Options},
     shared::Shared,
     steps::{Reader, Reporter, turns},
 };
 
-/// Reads jobs, signs, sends and reports.
+/// Reads jobs, signs and sends them, and reports the results.
 pub struct Worker {
     shared: Arc<Shared>,
     reporter: Reporter,
 }
 
 impl Worker {
-    /// A worker on these parts. Errors: an option is out of its bounds; the error names the field.
+    /// Creates a worker from its parts. Errors: a setting is out of its bounds; the error names it.
     pub fn new(
         options: Options,
+        given: Given,
         queue: Arc<dyn Queue>,
         lookup: Arc<dyn Lookup>,
         dialer: Arc<dyn Dialer>,
         settlement: Arc<dyn Settlement>,
     ) -> Result<Self> {
         let (reports, received) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(options, queue, lookup, dialer, reports)?);
+        let shared = Arc::new(Shared::new(options, given, queue, lookup, dialer, reports)?);
         measure::expose();
         gauges::expose(&shared);
         let reporter = Reporter::new(&shared, received, settlement);
         Ok(Self { shared, reporter })
     }
 
-    /// Works until `shutdown`, then drains: nothing more is read, what was read but not begun is
-    /// given back, requests under way may end within `Options::drain`, and what they reported is
-    /// settled within it. What is not is left to its lease.
+    /// Works until `shutdown`, and then drains: reads no more, gives back jobs that have not begun,
+    /// and lets requests in flight end and be settled within `Options::drain`. The remaining jobs
+    /// are left to their leases.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared, reporter } = self;
         let ended = CancellationToken::new();
-        // Should this be dropped before it returns, all that it started ends too.
+        // If this is dropped before it returns, everything that it started ends too.
         let _ends = (ended.clone().drop_guard(), shared.cut.clone().drop_guard());
         spawn_housekeeping(&shared, &ended);
         let reporting = tokio::spawn(
@@ -59,14 +60,14 @@ impl Worker {
             stop.cancel();
         }));
 
-        tracing::info!(consumer = %shared.options.consumer, "worker started");
+        tracing::info!(consumer = %shared.given.consumer, "worker started");
         Reader::new(Arc::clone(&shared)).run().await;
         let drain = shared.options.drain;
         let deadline = Instant::now() + drain;
         tracing::info!(jobs = shared.leases.len(), "worker draining");
         turns::close(&shared);
         shared.tasks.close();
-        // The last tenth is for the reports of what ended just in time.
+        // The last tenth is for the reports of requests that ended just in time.
         if tokio::time::timeout_at(deadline - drain / 10, shared.tasks.wait()).await.is_err() {
             shared.cut.cancel();
             shared.tasks.wait().await;
@@ -97,7 +98,7 @@ fn spawn_housekeeping(shared: &Arc<Shared>, ended: &CancellationToken) {
     tokio::spawn(essential("leases", async move {
         keeper
             .leases
-            .keep(keeper.options.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
+            .keep(keeper.given.renew_period(), stop, |lost| turns::let_go(&keeper, &lost))
             .await;
     }));
     let sweeper = Arc::clone(shared);

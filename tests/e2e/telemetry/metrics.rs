@@ -57,12 +57,14 @@ const CALM: [&str; 35] = [
 /// The names and types in docs/metrics.md.
 fn documented() -> Vec<(String, String)> {
     let page = include_str!("../../../docs/metrics.md");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.filter_map(|row| {
-        let (name, rest) = row.split_once("` | ")?;
-        Some((name.to_owned(), rest.split(' ').next()?.to_owned()))
-    })
-    .collect()
+    let entries = page.split("\n### `").skip(1);
+    entries
+        .filter_map(|entry| {
+            let (name, rest) = entry.split_once('`')?;
+            let (_, kind) = rest.split_once("\n- Type: ")?;
+            Some((name.to_owned(), kind.split('.').next()?.to_owned()))
+        })
+        .collect()
 }
 
 /// Makes everything happen that the metrics count.

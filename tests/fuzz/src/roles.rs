@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
 use futures::stream;
 use http::{Request, Response};
-use outrider_gateway::{Backends, Gateway, Options, fuzzed::Connections};
+use outrider_gateway::{Backends, Gateway, Given, Options, fuzzed::Connections};
 use outrider_model::{Error, HashedToken, OrganizationId, Principal, Timestamp};
 use outrider_proto::{DESCRIPTORS, admin, dispatch, ingest};
 use outrider_rpc::{
@@ -232,7 +232,8 @@ pub fn gateway() -> Connections {
     let backends = Backends { ingest: role(), dispatch: role(), admin: role() };
     let options = Options { reflection: true, ..Options::default() };
     Connections::new(
-        Gateway::new(options, backends, Arc::new(Keys)).expect("the protos give routes"),
+        Gateway::new(options, Given::default(), backends, Arc::new(Keys))
+            .expect("the protos give routes"),
     )
 }
 

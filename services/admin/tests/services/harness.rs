@@ -11,13 +11,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use outrider_admin::{Admin, Options};
+use outrider_admin::{Admin, Given};
 use outrider_model::{
     ApiKeyId, DeliveryId, EndpointId, Error, HashedToken, Principal, ProjectId, ProjectSpec,
-    Reason, Recipient, Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
+    Reason, Receipt, Recipient, Result, Scope, ScopeSet, Timestamp, Token, principal::Actor,
 };
 use outrider_proto::admin as wire;
-use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
+use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 use outrider_rpc::{
     Authenticate, from_status,
     server::{Backend, guarded},
@@ -52,7 +52,7 @@ impl World {
         let organization = store.create_organization(Actor::System, "Acme").await.unwrap();
         let queue = Arc::new(Announcements::default());
         let keys = Arc::new(Keys::default());
-        let routes = Admin::new(Options::default(), store.clone(), queue.clone()).routes();
+        let routes = Admin::new(Given::default(), store.clone(), queue.clone()).routes();
         let backend = guarded(routes, keys.clone());
         Self {
             store,

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{Error, Event, EventId, Reason, Result, Timestamp};
-use outrider_proto::internal::AcceptedEvent;
+use outrider_model::{AcceptedEvent, Error, Event, Reason, Result, Timestamp};
 use outrider_queue::NewJob;
-use outrider_rpc::convert;
 use outrider_store::{Accepted, LedgerError, LogKind, NewEvent};
 use outrider_telemetry::{
     Hop,
@@ -115,29 +113,19 @@ fn write<'a>(
 }
 
 fn answer(event: &Event, accepted: Accepted) -> Result<AcceptedEvent> {
-    let (event_id, duplicate, delivery_count, created_at) = match accepted {
-        Accepted::New => (event.id, false, event.delivery_count, event.created_at),
+    Ok(match accepted {
+        Accepted::New => AcceptedEvent {
+            id: event.id,
+            duplicate: false,
+            delivery_count: event.delivery_count,
+            created_at: event.created_at,
+        },
         Accepted::Duplicate { event, delivery_count, created_at } => {
-            (event, true, delivery_count, created_at)
+            AcceptedEvent { id: event, duplicate: true, delivery_count, created_at }
         }
         Accepted::Conflict => {
             let message = "the idempotency key was used with another event";
             return Err(Error::new(Reason::IdempotencyConflict, message));
         }
-    };
-    Ok(to_wire(event_id, duplicate, delivery_count, created_at))
-}
-
-pub fn to_wire(
-    event: EventId,
-    duplicate: bool,
-    delivery_count: u32,
-    created_at: Timestamp,
-) -> AcceptedEvent {
-    AcceptedEvent {
-        event_id: event.to_string(),
-        duplicate,
-        delivery_count,
-        create_time: Some(convert::timestamp(created_at)),
-    }
+    })
 }

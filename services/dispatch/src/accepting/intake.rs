@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use outrider_model::{Error, EventId, Result, principal::Actor};
-use outrider_proto::internal::{
-    AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result,
+use outrider_model::{
+    AcceptedEvent, AdmittedEvent, Error, EventId, Origin, Result, UsedKey, principal::Actor,
 };
-use outrider_rpc::{Intake, convert, status};
+use outrider_rpc::Intake;
 use outrider_shares::Holder;
-use outrider_store::{FoundEvent, UsedKey};
+use outrider_store::FoundEvent;
 use outrider_telemetry::catalogue::dispatch::ACCEPT_SECONDS;
 
 use super::{
-    commit::{Routed, commit, to_wire, weigh},
+    commit::{Routed, commit, weigh},
     room::{FIXED_BYTES, Room, headers_of},
     route::route,
 };
@@ -26,18 +25,16 @@ use crate::{
 };
 
 /// Who publishes: a call is of one caller, and in one project.
-fn owner(event: &AcceptEvent) -> Result<Owner> {
-    Ok(Owner {
-        organization: convert::parse_id("organization_id", &event.organization_id)?,
-        project: convert::parse_id("project_id", &event.project_id)?,
-    })
+fn owner(event: &AdmittedEvent) -> Owner {
+    Owner { organization: event.organization, project: event.project }
 }
 
-fn holder(owner: Owner, event: &AcceptEvent) -> Holder {
+fn holder(owner: Owner, event: &AdmittedEvent) -> Holder {
+    let Origin::Api { actor } = &event.origin;
     Holder {
         organization: owner.organization,
         project: Some(owner.project),
-        actor: event.actor.parse().map_or(Actor::System, Actor::ApiKey),
+        actor: actor.parse().map_or(Actor::System, Actor::ApiKey),
     }
 }
 
@@ -69,10 +66,10 @@ impl EventIntake {
 
 #[async_trait]
 impl Intake for EventIntake {
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
         let _timed = ACCEPT_SECONDS.start_timer();
         let Some(first) = events.first() else { return Ok(Vec::new()) };
-        let owner = owner(first)?;
+        let owner = owner(first);
         let mut room = self.room.enter(holder(owner, first))?;
         self.room
             .take(&mut room, events.iter().map(|event| event.payload.len() + FIXED_BYTES).sum())?;
@@ -93,36 +90,20 @@ impl Intake for EventIntake {
             .collect();
         // From here on only the commit holds it.
         drop(room);
-        let results = self.batcher.try_commit(owner, routed).await?;
-        Ok(results.into_iter().map(result).collect())
+        self.batcher.try_commit(owner, routed).await
     }
 
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        let keys = events.into_iter().map(used_key).collect::<Result<Vec<_>>>()?;
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
         let keys_since =
             self.shared.store.clock().now().minus(self.shared.options.idempotency_lifetime);
         let found = self.shared.ledger.find(&keys, keys_since).await.map_err(|why| {
             tracing::warn!(%why, "idempotency keys were not looked up");
             Error::unavailable("the database does not answer")
         })?;
-        let event =
-            |found: FoundEvent| to_wire(found.event, true, found.delivery_count, found.created_at);
-        Ok(found.into_iter().map(|found| found.map(event)).collect())
+        Ok(found.into_iter().map(|found| found.map(repeated)).collect())
     }
 }
 
-fn used_key(event: FindEvent) -> Result<UsedKey> {
-    let project = convert::parse_id("project_id", &event.project_id)?;
-    let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref());
-    let fingerprint = fingerprint.map_err(|_| Error::field("fingerprint", "must have 32 bytes"))?;
-    Ok(UsedKey { project, key: event.idempotency_key, fingerprint })
-}
-
-fn result(outcome: Result<AcceptedEvent>) -> AcceptEventResult {
-    AcceptEventResult {
-        result: Some(match outcome {
-            Ok(accepted) => accept_event_result::Result::Accepted(accepted),
-            Err(error) => accept_event_result::Result::Error(status::to_message(error)),
-        }),
-    }
+fn repeated(FoundEvent { event, delivery_count, created_at }: FoundEvent) -> AcceptedEvent {
+    AcceptedEvent { id: event, duplicate: true, delivery_count, created_at }
 }

@@ -1,44 +1,31 @@
 //! From an event to its rows and jobs, by the directory in memory.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use outrider_model::{
-    DeliveryId, EndpointState, Event, EventId, Origin, PendingDelivery, ProjectId, Result, Route,
-    Timestamp,
+    AdmittedEvent, DeliveryId, EndpointState, Event, EventId, JobEvent, PendingDelivery, ProjectId,
+    Result, Route, Timestamp,
 };
-use outrider_proto::internal::AcceptEvent;
 use outrider_queue::NewJob;
-use outrider_rpc::convert;
 use outrider_store::NewEvent;
 use outrider_telemetry::Hop;
 
-use crate::{
-    handoff::Handoff,
-    jobs::{self, JobEvent},
-    shared::Shared,
-    trace,
-};
+use crate::{handoff::Handoff, jobs, shared::Shared, trace};
 
 /// Finds where an event goes and makes its rows and jobs.
 pub async fn route(
     shared: &Shared,
     handoff: &Handoff,
-    event: AcceptEvent,
+    event: AdmittedEvent,
     id: EventId,
     now: Timestamp,
 ) -> Result<(NewEvent, Vec<NewJob>, Hop)> {
-    let project: ProjectId = convert::parse_id("project_id", &event.project_id)?;
-    let deliver_at = event
-        .deliver_at
-        .as_ref()
-        .map(|at| convert::parse_timestamp("deliver_at", at))
-        .transpose()?;
-    let (hop, trace) = trace::accepting(&event, id);
+    let AdmittedEvent { project, deliver_at, payload, headers, .. } = event;
+    let (hop, trace) = trace::accepting(event.trace, id);
     let router = shared.directory.router(project).await?;
     let routes = router.route(&event.event_type);
-    let headers: BTreeMap<String, String> = event.headers.into_iter().collect();
-    let payload = event.payload;
 
+    let mut job_event = None;
     let mut deliveries = Vec::with_capacity(routes.len());
     let mut jobs = Vec::with_capacity(routes.len());
     for route in routes {
@@ -55,32 +42,37 @@ pub async fn route(
             paused,
         };
         let delivery = pending(shared, handoff, &birth, route);
-        let job_event = JobEvent {
-            event_type: &event.event_type,
-            content_type: &event.content_type,
-            headers: &headers,
-            ordering_key: &event.ordering_key,
-            payload: jobs::body(&payload, shared.options.inline_bytes),
-            trace: trace.as_ref(),
-        };
-        let endpoint = shared.windows.endpoint(&entry);
-        jobs.extend(jobs::job(&delivery, job_event, endpoint, now));
+        if delivery.queued_epoch.is_some() {
+            let event = job_event.get_or_insert_with(|| {
+                Arc::new(JobEvent {
+                    id,
+                    event_type: event.event_type.clone(),
+                    content_type: event.content_type.clone(),
+                    headers: headers.clone(),
+                    ordering_key: event.ordering_key.clone(),
+                    payload: jobs::payload(&payload, shared.options.inline_bytes),
+                    trace: trace.clone(),
+                })
+            });
+            jobs.extend(jobs::job(&delivery, event, shared.windows.endpoint(&entry), now));
+        }
         deliveries.push(delivery);
     }
-    let fingerprint = <[u8; 32]>::try_from(event.fingerprint.as_ref()).ok();
+    let (idempotency_key, fingerprint) =
+        event.idempotency.map(|given| (given.key, given.fingerprint)).unzip();
     let event = Event {
         id,
         project,
         event_type: event.event_type,
         content_type: event.content_type,
         payload_size: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-        idempotency_key: Some(event.idempotency_key).filter(|key| !key.is_empty()),
+        idempotency_key,
         headers,
-        metadata: event.metadata.into_iter().collect(),
-        ordering_key: Some(event.ordering_key).filter(|key| !key.is_empty()),
+        metadata: event.metadata,
+        ordering_key: event.ordering_key,
         deliver_at,
         delivery_count: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
-        origin: Origin::Api { actor: event.actor },
+        origin: event.origin,
         trace,
         created_at: now,
         payload_erased_at: None,

@@ -38,10 +38,10 @@ impl Meter {
 
     async fn measure_database(&self, period: Duration) {
         let now = self.shared.store.clock().now();
-        match self.shared.ledger.standing(now, COUNT_LIMIT).await {
-            Ok(standing) => {
-                PENDING.set(i64::try_from(standing.pending).unwrap_or(i64::MAX));
-                OLDEST_DUE.set(standing.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64()));
+        match self.shared.ledger.pending_summary(now, COUNT_LIMIT).await {
+            Ok(summary) => {
+                PENDING.set(i64::try_from(summary.pending).unwrap_or(i64::MAX));
+                OLDEST_DUE.set(summary.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64()));
             }
             Err(why) => {
                 // Nobody can tell; what was due then is due still.

@@ -222,7 +222,7 @@ impl Feeder {
         let asked: BTreeMap<EndpointId, JobEndpoint> =
             batch.iter().map(|(c, _)| (c.who.endpoint, c.endpoint())).collect();
         let mut queue: Vec<NewJob> = Vec::with_capacity(claimed.len());
-        for job in &claimed {
+        for job in claimed {
             let endpoint = job.delivery.endpoint;
             *counts.entry(endpoint).or_default() += 1;
             // Nothing is claimed that was not asked for.

@@ -117,8 +117,8 @@ impl Handoff {
         };
         for job in jobs {
             let kib = kib_of(&job).min(room.largest_amount());
-            if !room.try_take(&job.recipient, kib) {
-                refused.push((job.delivery, job.job.generation));
+            if !room.try_take(&job.job.recipient, kib) {
+                refused.push((job.job.delivery, job.job.generation));
                 continue;
             }
             if group.len() >= TURN || group.first().is_some_and(|first| owner(first) != owner(&job))
@@ -311,7 +311,7 @@ impl Handoff {
         let Shared { options, store, .. } = &self.inner.shared;
         // The clock by which deliveries are asked after.
         let oldest = store.clock().now().minus(options.check_after / 2);
-        let late: Vec<NewJob> = jobs.extract_if(.., |job| job.job.queued_at < oldest.0).collect();
+        let late: Vec<NewJob> = jobs.extract_if(.., |job| job.job.queued_at < oldest).collect();
         if !late.is_empty() {
             measure::too_late(late.len());
             tracing::warn!(

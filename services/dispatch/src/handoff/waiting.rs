@@ -3,23 +3,17 @@
 use std::collections::HashMap;
 
 use outrider_model::{DeliveryId, EndpointId, FairShares, Recipient};
-use outrider_proto::internal::job::Body;
 use outrider_queue::NewJob;
 
 use crate::fair_queue::{FairQueue, Owner};
 
 /// What a job takes while it waits, in KiB: its payload, its headers, and 1 KiB for the rest.
 pub fn kib_of(new: &NewJob) -> u32 {
-    let headers: usize = new.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let payload = match &new.job.body {
-        Some(Body::Payload(bytes)) => bytes.len(),
-        _ => 0,
-    };
-    u32::try_from((headers + payload) / 1024 + 1).unwrap_or(u32::MAX)
+    u32::try_from(new.job.bytes() / 1024 + 1).unwrap_or(u32::MAX)
 }
 
 pub fn owner(new: &NewJob) -> Owner {
-    Owner { organization: new.recipient.organization, project: new.recipient.project }
+    Owner { organization: new.job.recipient.organization, project: new.job.recipient.project }
 }
 
 /// Jobs that the queue did not take, as far as they are to be written down.
@@ -37,8 +31,9 @@ pub struct Leftover {
 
 impl Leftover {
     pub fn of(refused: &[&NewJob], present: &[&NewJob], full: Vec<EndpointId>, room: Room) -> Self {
-        let names =
-            |jobs: &[&NewJob]| jobs.iter().map(|job| (job.delivery, job.job.generation)).collect();
+        let names = |jobs: &[&NewJob]| {
+            jobs.iter().map(|job| (job.job.delivery, job.job.generation)).collect()
+        };
         Self { refused: names(refused), present: names(present), full, room }
     }
 
@@ -73,7 +68,7 @@ impl OnTheirWay {
     }
 
     pub fn room_of<'j>(&self, jobs: impl IntoIterator<Item = &'j NewJob>) -> Room {
-        jobs.into_iter().map(|job| (job.recipient, self.kib_of(job))).collect()
+        jobs.into_iter().map(|job| (job.job.recipient, self.kib_of(job))).collect()
     }
 
     /// Gives back what was taken, but for what is kept of it.

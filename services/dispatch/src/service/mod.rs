@@ -7,26 +7,20 @@ mod filters;
 
 use std::sync::Arc;
 
-use outrider_proto::{
-    dispatch::{
-        delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
-    },
-    internal::{
-        intake_service_server::IntakeServiceServer,
-        settlement_service_server::SettlementServiceServer,
-    },
+use outrider_proto::dispatch::{
+    delivery_service_server::DeliveryServiceServer, event_service_server::EventServiceServer,
 };
-use outrider_rpc::{Intake, intake::IntakeServer, settlement::SettlementServer};
+use outrider_rpc::{Intake, intake, settlement::SettlementServer};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{deliveries::Deliveries, events::Events};
-use crate::{handoff::Handoff, options::Options, shared::Shared, tail::Around};
+use crate::{handoff::Handoff, options::Given, shared::Shared, tail::Around};
 
 /// The public services.
 pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> Routes {
     // Answers are bounded where they are read, by the gateway.
-    let limit = shared.options.max_request_bytes;
+    let limit = shared.given.max_request_bytes;
     let Shared { store, ledger, directory, tails, .. } = shared;
     let around = Around { tails, directory, shutdown };
     let events = Events { store: store.clone(), ledger, around: around.clone() };
@@ -40,11 +34,8 @@ pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> 
 pub fn internal_routes(
     intake: Arc<dyn Intake>,
     settlement: SettlementServer,
-    options: &Options,
+    given: &Given,
 ) -> Routes {
-    let intake = IntakeServiceServer::new(IntakeServer(intake))
-        .max_decoding_message_size(options.max_intake_bytes);
-    let settlement = SettlementServiceServer::new(settlement)
-        .max_decoding_message_size(options.max_reports_bytes);
-    Routes::new(intake).add_service(settlement)
+    Routes::new(intake::service(intake, given.max_intake_bytes))
+        .add_service(settlement.service(given.max_reports_bytes))
 }

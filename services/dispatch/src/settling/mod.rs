@@ -1,7 +1,6 @@
 //! Settling: from a worker's report to the next state of its delivery, and to the end of its job.
 
 mod finisher;
-mod report;
 mod settler;
 
 pub use finisher::Finisher;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{Attempt, Error, Result, Verdict, delivery};
-use outrider_proto::internal::{AttemptReport, attempt_report};
+use outrider_model::{
+    Attempt, Error, JobReport, JobResult, ReportedJob, Result, RetryPolicy, Verdict, delivery,
+};
 use outrider_queue::Done;
 use outrider_rpc::Settlement;
 use outrider_store::{LedgerError, LogKind, Settled};
@@ -14,10 +15,7 @@ use outrider_telemetry::{
     catalogue::dispatch::{SETTLE_REPORTS, SETTLE_SECONDS},
 };
 
-use super::{
-    finisher::Finisher,
-    report::{ReportedJob, hold_reason},
-};
+use super::finisher::Finisher;
 use crate::{
     batcher::{BatchLimits, Batcher, Commit},
     fair_queue::Owner,
@@ -32,6 +30,7 @@ pub struct Settler {
     shared: Shared,
     finisher: Finisher,
     batcher: Batcher<(Settled, Hop), ()>,
+    policy: RetryPolicy,
 }
 
 impl Settler {
@@ -43,55 +42,38 @@ impl Settler {
             let shared = shared.clone();
             Arc::new(move |batch| Box::pin(commit(shared.clone(), batch)))
         };
-        Self { batcher: Batcher::start(limits, |_| 1, commit), shared, finisher }
+        let policy = RetryPolicy::new(shared.options.retry_schedule.clone());
+        Self { batcher: Batcher::start(limits, |_| 1, commit), shared, finisher, policy }
     }
 
-    fn judge(&self, report: AttemptReport) -> Option<(Option<(Settled, Hop)>, Done)> {
+    /// Returns the outcome to write, if the report changes anything, and the job to finish.
+    fn judge(&self, report: JobReport) -> (Option<(Settled, Hop)>, Done) {
         let hop = trace::settling(&report);
-        let parsed = ReportedJob::parse(&report)?;
         let now = self.shared.store.clock().now();
-        let (verdict, record) = match report.result? {
-            attempt_report::Result::Attempted(result) => {
-                let record = parsed.record(result)?;
-                let policy = &self.shared.options.retry_policy;
-                let verdict = delivery::judge_attempt(
-                    record.outcome,
-                    parsed.attempt,
-                    now,
-                    policy,
-                    rand::random(),
-                );
-                (verdict, Some(record))
+        let JobReport { job, receipt, result, .. } = report;
+        let (verdict, record) = match result {
+            JobResult::Attempted(result) => {
+                let (outcome, policy) = (result.outcome, &self.policy);
+                let verdict =
+                    delivery::judge_attempt(outcome, job.attempt, now, policy, rand::random());
+                (verdict, Some(job.record(result)))
             }
-            attempt_report::Result::Held(reason) => {
-                (delivery::judge_hold(hold_reason(reason)?), None)
-            }
+            JobResult::Held(reason) => (delivery::judge_hold(reason), None),
         };
-        let settled = Settled {
-            delivery: parsed.delivery,
-            attempt: parsed.attempt,
-            generation: parsed.generation,
-            verdict,
-            record,
-            at: now,
-        };
-        Some(((verdict != Verdict::Ignore).then_some((settled, hop)), parsed.done))
+        let ReportedJob { delivery, endpoint, attempt, generation, .. } = job;
+        let settled = Settled { delivery, attempt, generation, verdict, record, at: now };
+        let settled = (verdict != Verdict::Ignore).then_some((settled, hop));
+        (settled, Done { receipt, delivery, endpoint, generation })
     }
 }
 
 #[async_trait]
 impl Settlement for Settler {
-    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+    async fn settle(&self, reports: Vec<JobReport>) -> Result<()> {
         let mut settled = Vec::with_capacity(reports.len());
         let mut done = Vec::with_capacity(reports.len());
         for report in reports {
-            let Some((judged, job)) = self.judge(report) else {
-                // Of a version that says something else: sending it again would not help.
-                tracing::error!(
-                    "a worker's report cannot be read; its job stays until its lease runs out"
-                );
-                continue;
-            };
+            let (judged, job) = self.judge(report);
             settled.extend(judged);
             done.push(job);
         }

@@ -6,7 +6,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_model::{Error, ProjectId, Reason, Result, Timestamp};
-use outrider_store::{LogKind, LogPlace};
+use outrider_store::{LogKind, LogPosition};
 
 /// The layout of a cursor; one of another version is refused.
 const VERSION: u8 = 1;
@@ -23,7 +23,7 @@ pub struct Cursors {
 
 impl Cursors {
     /// The cursor of a place.
-    pub fn write(&self, place: LogPlace) -> String {
+    pub fn write(&self, place: LogPosition) -> String {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend([VERSION, self.kind as u8]);
         bytes.extend(self.project.as_bytes());
@@ -36,7 +36,7 @@ impl Cursors {
 
     /// The place of a cursor. Errors: `INVALID_FIELD` when it is none of this project and kind of
     /// tail, `CURSOR_EXPIRED` when it is of another database.
-    pub fn read(&self, text: &str) -> Result<LogPlace> {
+    pub fn read(&self, text: &str) -> Result<LogPosition> {
         let refused = |why: &str| Error::field("cursor", why);
         let malformed = || refused("is not a cursor of an earlier message");
         // An encoded cursor has one length; what is longer is not worth decoding.
@@ -63,7 +63,7 @@ impl Cursors {
             return Err(Error::new(Reason::CursorExpired, "the cursor is of another database"));
         }
         let index = index.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        let place = LogPlace { at: Timestamp(number(1)), position: number(2), index };
+        let place = LogPosition { at: Timestamp(number(1)), position: number(2), index };
         if place.position < 0 { Err(malformed()) } else { Ok(place) }
     }
 }
@@ -79,14 +79,14 @@ mod tests {
     #[test]
     fn cursors_come_back_as_they_were() {
         for (at, position, index) in [(0, 0, 0), (1, 2, 3), (i64::MAX, i64::MAX, u32::MAX)] {
-            let place = LogPlace { at: Timestamp(at), position, index };
+            let place = LogPosition { at: Timestamp(at), position, index };
             assert_eq!(cursors().read(&cursors().write(place)), Ok(place));
         }
     }
 
     #[test]
     fn cursors_of_others_are_refused() {
-        let text = cursors().write(LogPlace { at: Timestamp(1), position: 2, index: 3 });
+        let text = cursors().write(LogPosition { at: Timestamp(1), position: 2, index: 3 });
         let reason = |cursors: Cursors| cursors.read(&text).unwrap_err().reason;
         assert_eq!(
             reason(Cursors { kind: LogKind::Deliveries, ..cursors() }),
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        let text = cursors().write(LogPlace { at: Timestamp(1), position: 2, index: 3 });
-        let negative = cursors().write(LogPlace { at: Timestamp(1), position: -2, index: 3 });
+        let text = cursors().write(LogPosition { at: Timestamp(1), position: 2, index: 3 });
+        let negative = cursors().write(LogPosition { at: Timestamp(1), position: -2, index: 3 });
         let later = text.replacen('A', "B", 1);
         let (short, long, huge) = (&text[1..], format!("{text}AAAA"), "A".repeat(1 << 20));
         for bad in ["", "?", "é", "AAAA", short, &long, &huge, &negative, &later] {

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use futures::{Stream, stream};
 use outrider_model::{Error, ProjectId, Result, Timestamp};
 use outrider_shares::{Holder, Share};
-use outrider_store::{LogEntry, LogKind, LogPlace};
+use outrider_store::{LogEntry, LogKind, LogPosition};
 use tokio::time::Instant;
 
 use super::{
     cursor::Cursors,
-    tails::{Around, BATCH_BYTES, Place},
+    tails::{Around, BATCH_BYTES, OpenTail},
 };
 
 /// Entries of the log read at once.
@@ -52,7 +52,7 @@ pub struct Loaded<T> {
 /// What is told.
 pub struct Item<T> {
     /// The place after it.
-    pub after: LogPlace,
+    pub after: LogPosition,
     pub what: T,
     /// About what it holds in memory.
     pub bytes: usize,
@@ -128,16 +128,16 @@ struct Tail<S: Source> {
     telling: usize,
     /// Bytes of room that the next look-up needs.
     wants: usize,
-    place: Place,
+    place: OpenTail,
     cursors: Cursors,
     source: S,
     project: ProjectId,
     /// The place after what was told.
-    told: LogPlace,
+    told: LogPosition,
     /// The place after what was made into items.
-    looked_at: LogPlace,
+    looked_at: LogPosition,
     /// The place after what was read from the log.
-    read_to: LogPlace,
+    read_to: LogPosition,
     /// Read from the log and not looked up.
     entries: VecDeque<LogEntry>,
     /// Looked up and not told.

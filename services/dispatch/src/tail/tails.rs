@@ -113,12 +113,12 @@ impl Tails {
     }
 
     /// A place for one more tail, and word of news in its log.
-    pub(super) fn enter(&self, log: Log, holder: Holder) -> Result<Place> {
+    pub(super) fn enter(&self, log: Log, holder: Holder) -> Result<OpenTail> {
         let share = self.inner.places.take(holder, 1)?;
         let mut news =
             self.readers().entry(log).or_insert_with(|| watch::Sender::new(())).subscribe();
         news.mark_unchanged();
-        Ok(Place { tails: self.clone(), log, news, _share: share })
+        Ok(OpenTail { tails: self.clone(), log, news, _share: share })
     }
 
     /// Which database this is.
@@ -132,14 +132,14 @@ impl Tails {
 }
 
 /// One tail's place among all.
-pub(super) struct Place {
+pub(super) struct OpenTail {
     tails: Tails,
     log: Log,
     pub(super) news: watch::Receiver<()>,
     _share: Share,
 }
 
-impl Drop for Place {
+impl Drop for OpenTail {
     fn drop(&mut self) {
         let mut readers = self.tails.readers();
         // This one still counts.

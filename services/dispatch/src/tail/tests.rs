@@ -109,7 +109,7 @@ async fn events_come_once_from_now_on_and_from_any_cursor() {
     assert!(first.item.is_none(), "a tail says at once that it lives");
     let mut published = Vec::new();
     for _ in 0..20 {
-        published.push(bench.publish().await.event_id);
+        published.push(bench.publish().await.id.to_string());
     }
     let mut cursors = vec![first.cursor];
     for id in &published {
@@ -345,7 +345,7 @@ async fn an_erased_payload_is_told_as_such() {
     let bench = Bench::start().await;
     let mut tail = Box::pin(events(&bench, "", &[], true).open().await.unwrap());
     let cursor = next(&mut tail).await.cursor;
-    let published = [bench.publish().await.event_id, bench.publish().await.event_id];
+    let published = [bench.publish().await.id.to_string(), bench.publish().await.id.to_string()];
     let erased = published[0].parse().unwrap();
     bench.store.erase_payload(&bench.principal, bench.project.id, erased).await.unwrap();
     let mut late = Box::pin(events(&bench, &cursor, &[], true).open().await.unwrap());

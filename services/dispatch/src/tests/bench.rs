@@ -11,17 +11,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{
-    Delivery, DeliveryId, Endpoint, EndpointId, EndpointSpec, Error, PageRequest, Principal,
-    Project, Recipient, Result, RetryPolicy, SigningSecret, SubscriptionSpec, Target,
-    principal::Actor,
+    AcceptedEvent, AdmittedEvent, AttemptOutcome, AttemptResult, Delivery, DeliveryId, Endpoint,
+    EndpointId, EndpointSpec, Error, HoldReason, JobReport, JobResult, Origin, PageRequest,
+    Principal, Project, Receipt, Recipient, ReportedJob, Result, SigningSecret, SubscriptionSpec,
+    Target, Timestamp, principal::Actor,
 };
-use outrider_proto::internal::{
-    AcceptEvent, AcceptedEvent, AttemptReport, AttemptResult, HoldReason, JobReceipt,
-    accept_event_result, attempt_report,
-};
-use outrider_queue::{
-    Done, EmbeddedOptions, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue, Receipt,
-};
+use outrider_queue::{Done, EmbeddedQueue, Enqueued, LeasedJob, NewJob, Queue};
 use outrider_store::{
     DeliveryFilter, Directory, DirectoryOptions, NewEndpoint, NewProject, NewSubscription, Store,
     testing::TestDatabase,
@@ -29,7 +24,7 @@ use outrider_store::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dispatch, Options};
+use crate::{Dispatch, Given, Options};
 
 /// Nothing here takes nearly as long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,7 +54,7 @@ impl Bench {
     /// The same, with what is not about the feeder and retries as in these options.
     pub async fn with(options: Options) -> Self {
         let options = Options {
-            retry_policy: RetryPolicy::new(vec![Duration::from_millis(50); 2]),
+            retry_schedule: vec![Duration::from_millis(50); 2],
             feed_period: Duration::from_millis(50),
             epoch_period: Duration::from_millis(50),
             check_after: Duration::from_millis(300),
@@ -86,6 +81,7 @@ impl Bench {
         let queue = Arc::new(Switched::new());
         let dispatch = Arc::new(Dispatch::new(
             options,
+            Given::default(),
             store.clone(),
             directory.clone(),
             Arc::clone(&queue) as Arc<dyn Queue>,
@@ -142,20 +138,22 @@ impl Bench {
     }
 
     pub async fn publish_bytes(&self, payload: Bytes) -> AcceptedEvent {
-        let event = AcceptEvent {
-            project_id: self.project.id.to_string(),
-            organization_id: self.principal.organization.to_string(),
-            actor: "test".into(),
+        let event = AdmittedEvent {
+            organization: self.principal.organization,
+            project: self.project.id,
             event_type: "a.b".into(),
-            payload,
             content_type: "application/json".into(),
-            ..AcceptEvent::default()
+            payload,
+            idempotency: None,
+            headers: [].into(),
+            metadata: [].into(),
+            ordering_key: None,
+            deliver_at: None,
+            origin: Origin::Api { actor: "test".into() },
+            trace: None,
         };
         let results = self.dispatch.intake().accept(vec![event]).await.unwrap();
-        match results.into_iter().next().unwrap().result.unwrap() {
-            accept_event_result::Result::Accepted(accepted) => accepted,
-            accept_event_result::Result::Error(error) => panic!("refused: {error:?}"),
-        }
+        results.into_iter().next().unwrap().expect("it is accepted")
     }
 
     /// Takes jobs as a worker does: at least one.
@@ -173,43 +171,45 @@ impl Bench {
         self.queue.inner.read("worker", 100, Duration::from_millis(400)).await.unwrap().is_empty()
     }
 
-    pub async fn report(&self, job: &LeasedJob, status: u32) {
+    pub async fn report(&self, job: &LeasedJob, status: u16) {
         // A status of 0 is no answer in time.
         let outcome = match status {
-            0 => 3,
-            200..300 => 1,
-            _ => 2,
+            0 => AttemptOutcome::TimedOut,
+            200..300 => AttemptOutcome::Succeeded,
+            _ => AttemptOutcome::Rejected,
         };
         let result = AttemptResult {
             outcome,
-            status_code: status,
-            start_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
-            duration_micros: 5,
-            ..AttemptResult::default()
+            status_code: Some(status).filter(|status| *status != 0),
+            started_at: Timestamp(1_700_000_000_000_000),
+            duration: Duration::from_micros(5),
+            response_headers: Vec::new(),
+            response_body: Bytes::new(),
+            response_truncated: false,
+            error_message: None,
+            resent: false,
         };
-        self.settle(job, attempt_report::Result::Attempted(result)).await;
+        self.settle(job, JobResult::Attempted(result)).await;
     }
 
     pub async fn hold(&self, job: &LeasedJob, reason: HoldReason) {
-        self.settle(job, attempt_report::Result::Held(reason.into())).await;
+        self.settle(job, JobResult::Held(reason)).await;
     }
 
-    async fn settle(&self, leased: &LeasedJob, result: attempt_report::Result) {
+    async fn settle(&self, leased: &LeasedJob, result: JobResult) {
         let LeasedJob { job, receipt, .. } = leased;
-        let report = AttemptReport {
-            delivery_id: job.delivery_id.clone(),
-            event_id: job.event_id.clone(),
-            endpoint_id: job.endpoint_id.clone(),
-            project_id: job.project_id.clone(),
-            attempt: job.attempt,
-            generation: job.generation,
-            receipt: Some(JobReceipt {
-                shard: receipt.shard,
-                entry: receipt.entry.clone(),
-                epoch: receipt.epoch,
-            }),
-            result: Some(result),
-            traceparent: String::new(),
+        let report = JobReport {
+            job: ReportedJob {
+                delivery: job.delivery,
+                event: job.event.id,
+                endpoint: job.recipient.endpoint,
+                project: job.recipient.project,
+                attempt: job.attempt,
+                generation: job.generation,
+            },
+            receipt: receipt.clone(),
+            result,
+            trace_parent: None,
         };
         self.dispatch.settlement().settle(vec![report]).await.unwrap();
     }
@@ -247,7 +247,7 @@ pub struct Switched {
 
 impl Switched {
     fn new() -> Self {
-        let inner = EmbeddedQueue::new(EmbeddedOptions::default());
+        let inner = EmbeddedQueue::new(&outrider_queue::Options::default());
         Self {
             inner,
             down: AtomicBool::new(false),

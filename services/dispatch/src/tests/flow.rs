@@ -2,8 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use outrider_model::{DeliveryReason, DeliveryStatus, EndpointSpec, EndpointState};
-use outrider_proto::internal::HoldReason;
+use outrider_model::{DeliveryReason, DeliveryStatus, EndpointSpec, EndpointState, HoldReason};
 use outrider_queue::Queue;
 use outrider_store::Claim;
 
@@ -17,10 +16,10 @@ async fn an_event_is_queued_once_and_a_success_ends_its_delivery() {
     let accepted = bench.publish_when_routed(1).await;
     let jobs = bench.jobs().await;
     assert_eq!(jobs.len(), 1);
-    assert_eq!((jobs[0].job.attempt, jobs[0].job.event_type.as_str()), (1, "a.b"));
+    assert_eq!((jobs[0].job.attempt, jobs[0].job.event.event_type.as_str()), (1, "a.b"));
     bench.report(&jobs[0], 204).await;
     let delivery = bench.deliveries().await.remove(0);
-    assert_eq!(delivery.event.to_string(), accepted.event_id);
+    assert_eq!(delivery.event, accepted.id);
     assert_eq!(
         (delivery.status, delivery.reason, delivery.attempt_count),
         (DeliveryStatus::Delivered, DeliveryReason::Succeeded, 1)
@@ -138,8 +137,8 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
     // The queue forgets the job without anybody settling it.
     let done = outrider_queue::Done {
         receipt: lost.receipt.clone(),
-        delivery: outrider_model::DeliveryId::from_bytes(&lost.job.delivery_id).unwrap(),
-        endpoint: outrider_model::EndpointId::from_bytes(&lost.job.endpoint_id).unwrap(),
+        delivery: lost.job.delivery,
+        endpoint: lost.job.recipient.endpoint,
         generation: lost.job.generation,
     };
     Queue::finish(&bench.queue.inner, &[done]).await.unwrap();

@@ -6,8 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, EventId, OrganizationId, Recipient};
-use outrider_proto::internal::Job;
+use outrider_model::{
+    DeliveryId, EndpointId, EventId, Job, JobEvent, JobPayload, OrganizationId, Recipient,
+};
 use outrider_queue::{NewJob, Queue};
 
 use super::{Bench, bench::until, ledger::Booked};
@@ -18,24 +19,29 @@ fn job(bench: &Bench, number: u64, epoch: i64) -> NewJob {
     let now = bench.store.clock().now();
     let (event, endpoint) = (EventId::new(now, number), EndpointId::new(now, number));
     let delivery = DeliveryId::derive(now, event, endpoint, 0);
-    let recipient = Recipient {
-        organization: bench.principal.organization,
-        project: bench.project.id,
-        endpoint,
-    };
     let job = Job {
-        version: 1,
-        delivery_id: Bytes::copy_from_slice(delivery.as_bytes()),
-        event_id: Bytes::copy_from_slice(event.as_bytes()),
-        endpoint_id: Bytes::copy_from_slice(endpoint.as_bytes()),
-        project_id: Bytes::copy_from_slice(bench.project.id.as_bytes()),
+        delivery,
+        recipient: Recipient {
+            organization: bench.principal.organization,
+            project: bench.project.id,
+            endpoint,
+        },
         attempt: 1,
         generation: 1,
         epoch,
-        queued_at: now.0,
-        ..Job::default()
+        queued_at: now,
+        due_at: None,
+        event: Arc::new(JobEvent {
+            id: event,
+            event_type: "a.b".to_owned(),
+            content_type: "application/json".to_owned(),
+            headers: [].into(),
+            ordering_key: None,
+            payload: JobPayload::Inline(Bytes::new()),
+            trace: None,
+        }),
     };
-    NewJob { job: Arc::new(job), delivery, recipient, endpoint_limit: 64 }
+    NewJob { job: Arc::new(job), endpoint_limit: 64 }
 }
 
 /// The queue refuses a job, and the database does not answer when that is to be written down: jobs
@@ -53,13 +59,10 @@ async fn a_refused_job_holds_up_no_other() {
     until("the refused job is being taken back", async || (ledger.unqueued() == 1).then_some(()))
         .await;
     let good = job(&bench, 2, epoch);
-    let delivery = good.delivery;
+    let delivery = good.job.delivery;
     handoff.submit(vec![good]).await;
     let jobs = bench.jobs().await;
-    assert_eq!(
-        jobs.iter().map(|job| &*job.job.delivery_id).collect::<Vec<_>>(),
-        [delivery.as_bytes()]
-    );
+    assert_eq!(jobs.iter().map(|job| job.job.delivery).collect::<Vec<_>>(), [delivery]);
     // The next refused one waits for its turn, with its room.
     handoff.submit(vec![job(&bench, 3, epoch + 1)]).await;
     assert!(
@@ -94,15 +97,13 @@ async fn jobs_of_another_organization_find_room_and_go_next() {
     until("some find no room", async || (ledger.unqueued() > 0).then_some(())).await;
     let mut other = job(&bench, 5_000, epoch);
     let now = bench.store.clock().now();
-    other.recipient.organization = OrganizationId::new(now, 1);
+    Arc::make_mut(&mut other.job).recipient.organization = OrganizationId::new(now, 1);
     handoff.submit(vec![other.clone()]).await;
     bench.queue.go_on.notify_one();
     let mut ahead = 0;
     loop {
         let jobs = bench.jobs().await;
-        if let Some(place) =
-            jobs.iter().position(|job| job.job.delivery_id == other.job.delivery_id)
-        {
+        if let Some(place) = jobs.iter().position(|job| job.job.delivery == other.job.delivery) {
             ahead += place;
             break;
         }

@@ -7,10 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
 use outrider_store::{
     Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError, NewEvent,
-    QueuedRef, Settled, Standing, UsedKey,
+    PendingSummary, QueuedRef, Settled,
 };
 
 type Outcome<T> = Result<T, LedgerError>;
@@ -88,7 +88,7 @@ impl Ledger for Booked {
     ) -> Outcome<u64> {
         unreachable!()
     }
-    async fn standing(&self, _: Timestamp, _: u32) -> Outcome<Standing> {
+    async fn pending_summary(&self, _: Timestamp, _: u32) -> Outcome<PendingSummary> {
         unreachable!()
     }
     async fn prepare(&self, _: Timestamp) -> Outcome<()> {

@@ -1,4 +1,4 @@
-//! Asks for names, and remembers the answers for as long as they are valid.
+//! Looks up names, and caches the answers for as long as they are valid.
 
 use std::{
     net::IpAddr,
@@ -15,9 +15,9 @@ use outrider_rpc::NoName;
 
 use super::lookup::{Bounds, NoAddress, absolute};
 
-/// How long an answer is remembered at most.
+/// Maximum time that an answer is cached.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-/// The same of "there is no such name": a name may be made after its URL.
+/// The same for "there is no such name". A name may be created after its URL.
 const NEGATIVE_MAX_TTL: Duration = Duration::from_secs(30);
 
 type Answer = Result<Vec<IpAddr>, NoAddress>;
@@ -28,17 +28,17 @@ struct Remembered {
     until: Instant,
 }
 
-/// A resolver and its memory: at most `names` answers of at most `addresses` addresses. Everything
+/// A resolver and its cache of at most `names` answers of at most `addresses` addresses. Everything
 /// else that a name server sends is dropped at once.
 pub(super) struct Asker {
     pub(super) resolver: TokioResolver,
     remembered: Cache<String, Remembered>,
     addresses: usize,
-    /// Domains in which a name of one label is looked for, after itself.
+    /// Search domains for a name of one label, after the name itself.
     search: Vec<String>,
 }
 
-/// Domains of the search list that count, as many as resolvers took before lists were unbounded.
+/// Maximum number of search domains, as in resolvers before lists became unbounded.
 const SEARCHED: usize = 6;
 
 impl Asker {
@@ -47,8 +47,8 @@ impl Asker {
         Self { resolver, remembered: Cache::new(bounds.names), addresses: bounds.addresses, search }
     }
 
-    /// All addresses of a name; one of a single label, which the hosts file or the local server may
-    /// know, is then looked for in the domains of the search list.
+    /// Returns all addresses of a name. A name of one label, which the hosts file or the local
+    /// server may know, is also looked up in the search domains.
     pub(super) async fn look_up(&self, name: &str) -> Answer {
         let mut answer = self.ask(name).await;
         if name.contains('.') {
@@ -63,7 +63,7 @@ impl Asker {
         answer
     }
 
-    /// All addresses of a name.
+    /// Returns all addresses of a name.
     pub(super) async fn ask(&self, name: &str) -> Answer {
         if let Some(known) =
             self.remembered.get(name).await.filter(|known| known.until > Instant::now())
@@ -97,7 +97,7 @@ impl Asker {
     }
 }
 
-/// How long the DNS lets "there is none" be remembered; nothing else that goes wrong is.
+/// Returns how long "there is no such name" may be cached. No other error is cached.
 fn negative_ttl(error: &NetError) -> Duration {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {

@@ -1,4 +1,4 @@
-//! The system's files that say how names are looked up, followed as they change.
+//! Follows the system's files that configure name resolution.
 
 use std::{fs, net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -16,10 +16,10 @@ use hickory_resolver::{
 
 use super::lookup::{absolute, of_setup};
 
-/// In seconds: a day. What the hosts file says is forgotten when it changes.
+/// A day, in seconds. Entries of the hosts file are forgotten when it changes.
 const HOSTS_TTL: u32 = 24 * 3600;
 
-/// What the resolver is made of.
+/// The files that configure the resolver.
 pub(super) struct Files {
     pub(super) servers: Followed<(ResolverConfig, ResolverOpts)>,
     hosts: Followed<Arc<Hosts>>,
@@ -33,13 +33,13 @@ impl Files {
         }
     }
 
-    /// Whether one of them holds something new.
+    /// Reads the files again. Returns whether one of them changed.
     pub(super) fn refresh(&mut self) -> bool {
         let servers = self.servers.refresh();
         self.hosts.refresh() || servers
     }
 
-    /// The domains of the search list.
+    /// Returns the search domains.
     pub(super) fn search(&self) -> &[Name] {
         self.servers.value.0.search()
     }
@@ -50,19 +50,18 @@ impl Files {
     }
 }
 
-/// A resolver that asks these servers, after these hosts.
+/// Returns a resolver that asks these servers, after these hosts.
 pub(super) fn resolver(
     config: ResolverConfig,
     mut settings: ResolverOpts,
     hosts: &Arc<Hosts>,
 ) -> Result<TokioResolver, NetError> {
-    // Both families, so that an answer that is public in one and internal in the other is seen
-    // whole.
+    // Both families, so that a name with a public address in one and an internal address in the
+    // other is seen as a whole.
     settings.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    // It would read the system's; ours is given to it below.
+    // It would read the system's file. Ours is given to it below.
     settings.use_hosts_file = ResolveHosts::Never;
-    // It counts messages, whatever their size: what is remembered is in `Asker`, and bounded in
-    // bytes too.
+    // It counts messages, whatever their size. The cache is in `Asker`, and bounded in bytes too.
     settings.cache_size = 0;
     settings.max_active_requests = 1_024;
     let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -71,8 +70,8 @@ pub(super) fn resolver(
     Ok(resolver)
 }
 
-/// Reads lines of an address and names. The names are taken as they are, like those that are asked
-/// for: the library's own parser drops names with underscores.
+/// Reads lines with an address and names. Names are used as they are, like those that are looked
+/// up. The library's own parser drops names with underscores.
 fn parse_hosts(bytes: &[u8]) -> Arc<Hosts> {
     let mut hosts = Hosts::default();
     let text = String::from_utf8_lossy(bytes);
@@ -94,12 +93,12 @@ fn parse_hosts(bytes: &[u8]) -> Arc<Hosts> {
     Arc::new(hosts)
 }
 
-/// A file, and what was made of the last contents that were of use.
+/// A file, and the value of its last usable content.
 pub(super) struct Followed<T> {
     path: PathBuf,
     make: fn(&[u8]) -> Result<T, NetError>,
     pub(super) value: T,
-    /// What it held when it was last read, of use or not: times of change are too coarse to tell.
+    /// The last content, usable or not. Modification times are too coarse to detect changes.
     contents: Option<Vec<u8>>,
     is_readable: bool,
 }
@@ -109,8 +108,8 @@ impl<T: Default> Followed<T> {
         Self { path, make, value: T::default(), contents: None, is_readable: true }
     }
 
-    /// Whether there is a new value. What cannot be read or is of no use is said in the log, once,
-    /// and the value stays.
+    /// Reads the file again. Returns whether there is a new value. If the file cannot be read or
+    /// used, logs that once and keeps the value.
     fn refresh(&mut self) -> bool {
         let read = fs::read(&self.path);
         let was_readable = std::mem::replace(&mut self.is_readable, read.is_ok());

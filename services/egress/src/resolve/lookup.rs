@@ -1,4 +1,4 @@
-//! What a look-up of a name is, and how it fails.
+//! The lookup of a name, and its errors.
 
 use std::net::IpAddr;
 
@@ -9,33 +9,33 @@ use hickory_resolver::{
 };
 use outrider_rpc::{NoName, cause};
 
-/// Looks names up. A trait so that tests can give any answer.
+/// Looks up names. It is a trait so that tests can return any answer.
 #[async_trait]
 pub trait Resolve: Send + Sync + 'static {
-    /// All addresses of an absolute name: no search list applies, but to a name of one label, which
-    /// comes only where the installation allows it by name.
+    /// Returns all addresses of an absolute name. Search domains apply only to a name of one label,
+    /// which occurs only if the operator's lists allow it by name.
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress>;
 }
 
-/// Why a name has no address. The texts are for logs only.
+/// The reason why a name has no address. The texts are for logs only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAddress {
-    /// There is none, or no server told.
+    /// The name has no address, or no server returned one.
     #[error("the host name does not resolve{0}")]
     Unknown(NoName),
-    /// Nobody could be asked: no fault of the name's.
+    /// No name server could be asked. This is not a fault of the name.
     #[error("no name server could be asked: {0}")]
     Unable(String),
 }
 
 impl From<NetError> for NoAddress {
-    /// Servers that are late or answer with an error may be those of the name's owner, whom that
-    /// must not excuse: `Unable` is tried again without being counted. So it is only what happens
-    /// between us and our own name servers.
+    /// A server that is late or returns an error may belong to the owner of the name, who must not
+    /// profit from that: `Unable` is retried without counting as an attempt. So it is used only for
+    /// faults between us and our own name servers.
     fn from(error: NetError) -> Self {
         match error {
-            // The resolver makes `NoConnections` of most errors of sockets, too many open files
-            // among them.
+            // The resolver reports most socket errors, such as too many open files, as
+            // `NoConnections`.
             NetError::Io(error) => Self::Unable(cause::of_io(&error)),
             NetError::NoConnections => Self::Unable("no connection to one".to_owned()),
             NetError::Busy => Self::Unable("too many questions are under way".to_owned()),
@@ -46,7 +46,7 @@ impl From<NetError> for NoAddress {
     }
 }
 
-/// What the servers' answer means.
+/// Converts the answer of the servers.
 fn of_answer(error: &DnsError) -> NoName {
     let code = match error {
         DnsError::NoRecordsFound(none) => none.response_code,
@@ -62,8 +62,8 @@ fn of_answer(error: &DnsError) -> NoName {
     }
 }
 
-/// An error of the library about the system's files or the resolver itself. What it says of answers
-/// is Debug output.
+/// Describes an error of the library about the system's files or the resolver itself. Its texts
+/// about answers are Debug output.
 pub(super) fn of_setup(error: &NetError) -> String {
     match error {
         NetError::Io(error) => cause::of_io(error),
@@ -72,17 +72,17 @@ pub(super) fn of_setup(error: &NetError) -> String {
     }
 }
 
-/// What is kept of answers.
+/// The bounds of the cache.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Names that are remembered.
+    /// Maximum number of cached names.
     pub(super) names: u64,
-    /// Addresses of one name; a name with more is not resolved.
+    /// Maximum number of addresses of a name. A name with more is not resolved.
     pub(super) addresses: usize,
 }
 
-/// Exactly this name, from the root: no search list, and no other reading of its characters. (Names
-/// made from text the usual way refuse underscores, and none of them would be asked for.)
+/// Converts exactly this name, from the root: no search domains, and no other reading of its
+/// characters. (The library's usual parser refuses underscores.)
 pub(super) fn absolute(name: &str) -> Result<Name, ProtoError> {
     Name::from_ascii(format!("{}.", name.strip_suffix('.').unwrap_or(name)))
 }

@@ -1,4 +1,4 @@
-//! From a name to its addresses.
+//! Resolves names to addresses.
 
 mod asker;
 mod files;

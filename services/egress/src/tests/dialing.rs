@@ -202,19 +202,23 @@ async fn the_hosts_file_is_honoured() {
 #[test]
 fn options_out_of_their_bounds_are_refused_by_name() {
     let bad = |options: Options| {
-        Egress::with_resolver(options, Answers::with(&[])).unwrap_err().to_string()
+        let given = options.policy().into();
+        Egress::with_resolver(options, given, Answers::with(&[])).unwrap_err().to_string()
     };
-    assert!(bad(Options { max_tunnels: 0, ..Options::default() }).starts_with("max_tunnels: "));
     assert!(
-        bad(Options { max_head_bytes: 10, ..Options::default() }).starts_with("max_head_bytes: ")
+        bad(Options { max_tunnels: 0, ..Options::default() }).starts_with("egress.max_tunnels: ")
+    );
+    assert!(
+        bad(Options { max_head_bytes: 10, ..Options::default() })
+            .starts_with("egress.max_head_bytes: ")
     );
     assert!(
         bad(Options { idle_timeout: Duration::ZERO, ..Options::default() })
-            .starts_with("idle_timeout: ")
+            .starts_with("egress.idle_timeout: ")
     );
     assert!(
         bad(Options { source_address: Some("0.0.0.0".parse().unwrap()), ..Options::default() })
-            .starts_with("source_address: ")
+            .starts_with("egress.source_address: ")
     );
 }
 

@@ -76,9 +76,9 @@ async fn an_allowed_network_is_dialled_but_never_our_own_listeners() {
 #[tokio::test]
 async fn a_new_policy_counts_for_the_next_dial_in_both_ways() {
     let target = echo("127.0.0.2:0").await;
-    let options = permitting(policy(&["127.0.0.2"], &[]));
-    let in_force = options.policy.clone();
-    let egress = egress(options, Answers::with(&[]));
+    let given = Given::from(policy(&["127.0.0.2"], &[]));
+    let in_force = given.policy.clone();
+    let egress = Egress::with_resolver(Options::default(), given, Answers::with(&[])).unwrap();
     assert_eq!(verdict(&egress, "127.0.0.2", target.port()).await, Ok(()));
     assert!(in_force.replace(policy(&["127.0.0.2"], &["127.0.0.0/8"])));
     assert_eq!(verdict(&egress, "127.0.0.2", target.port()).await, Err(refused("denied")));
@@ -93,9 +93,10 @@ async fn a_new_policy_counts_for_the_next_dial_in_both_ways() {
 #[tokio::test]
 async fn connections_that_a_new_policy_refuses_are_cut_and_others_stand() {
     let (target, other) = (echo("127.0.0.2:0").await, echo("127.0.0.3:0").await);
-    let options = permitting(policy(&["127.0.0.2", "receiver", "127.0.0.3"], &[]));
-    let in_force = options.policy.clone();
-    let egress = egress(options, Answers::with(&[("receiver", &[&["127.0.0.2"]])]));
+    let given = Given::from(policy(&["127.0.0.2", "receiver", "127.0.0.3"], &[]));
+    let in_force = given.policy.clone();
+    let answers = Answers::with(&[("receiver", &[&["127.0.0.2"]])]);
+    let egress = Egress::with_resolver(Options::default(), given, answers).unwrap();
     let served = Served::new(&egress).await;
     let mut cut = Vec::new();
     for host in ["127.0.0.2", "receiver"] {

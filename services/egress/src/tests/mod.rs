@@ -18,6 +18,7 @@ use std::{
 use async_trait::async_trait;
 use outrider_model::address::Policy;
 use outrider_rpc::NoName;
+use outrider_settings::{Parsed, Port};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -25,7 +26,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{Egress, NoAddress, Options, Resolve};
+use crate::{Egress, Given, NoAddress, Options, Resolve};
 
 /// No condition of these tests takes longer, on the slowest machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -97,7 +98,14 @@ impl Resolve for Held {
 }
 
 fn permitting(policy: Policy) -> Options {
-    Options { policy: policy.into(), ..Options::default() }
+    let Policy { allow_loopback, allowed_ports, allow, deny } = policy;
+    Options {
+        allow_loopback,
+        allowed_ports: allowed_ports.into_iter().map(Port).collect(),
+        allow: allow.into_iter().map(Parsed).collect(),
+        deny: deny.into_iter().map(Parsed).collect(),
+        ..Options::default()
+    }
 }
 
 fn development() -> Options {
@@ -105,7 +113,8 @@ fn development() -> Options {
 }
 
 fn egress(options: Options, resolver: Arc<dyn Resolve>) -> Egress {
-    Egress::with_resolver(options, resolver).unwrap()
+    let given = options.policy().into();
+    Egress::with_resolver(options, given, resolver).unwrap()
 }
 
 /// Sends back what it gets, until its client is done.

@@ -109,8 +109,10 @@ async fn connections_that_say_nothing_are_bounded_and_told_to_go() {
 #[tokio::test]
 async fn silent_connections_keep_no_worker_out() {
     let token = outrider_rpc::InternalToken::new("0123456789abcdef0123456789abcdef").ok();
-    let options = Options { max_waiting: 8, token: token.clone(), ..development() };
-    let served = Served::new(&egress(options, Answers::with(&[]))).await;
+    let options = Options { max_waiting: 8, ..development() };
+    let given = Given { token: token.clone(), ..Given::from(options.policy()) };
+    let open = Egress::with_resolver(options, given, Answers::with(&[])).unwrap();
+    let served = Served::new(&open).await;
     let target = echo("127.0.0.1:0").await;
     let mut silent = Vec::new();
     for _ in 0..12 {
@@ -181,7 +183,8 @@ async fn dropping_the_server_cuts_tunnels() {
 async fn with_a_token_only_those_who_present_it_are_served() {
     let token = |text: &str| Some(outrider_rpc::InternalToken::new(text).unwrap());
     let own = "0123456789abcdef0123456789abcdef";
-    let open = egress(Options { token: token(own), ..development() }, Answers::with(&[]));
+    let given = Given { token: token(own), ..Given::from(development().policy()) };
+    let open = Egress::with_resolver(development(), given, Answers::with(&[])).unwrap();
     let served = Served::new(&open).await;
     let target = echo("127.0.0.1:0").await;
     let dial = async |token| {

@@ -11,13 +11,14 @@ use outrider_telemetry::{
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    Options,
+    Given, Options,
     exchange::{Backends, cost::Decoding},
 };
 
 /// The data that all requests share.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    pub(crate) given: Given,
     pub(crate) backends: Backends,
     /// Resolves API keys to principals.
     pub(crate) keys: Arc<dyn Authenticate>,
@@ -49,7 +50,12 @@ const UPLOADS: Resource = Resource { name: "uploads", noun: "uploads", least: 1 
 pub(crate) const MAX_STREAMS_WITHOUT_KEY: usize = 256;
 
 impl Shared {
-    pub(crate) fn new(options: Options, backends: Backends, keys: Arc<dyn Authenticate>) -> Self {
+    pub(crate) fn new(
+        options: Options,
+        given: Given,
+        backends: Backends,
+        keys: Arc<dyn Authenticate>,
+    ) -> Self {
         let room = Shares::new(REQUEST_BYTES, options.max_buffered_bytes);
         Self {
             backends,
@@ -61,6 +67,7 @@ impl Shared {
             uploads: Shares::new(UPLOADS, options.max_uploads),
             without_key: Arc::new(Semaphore::new(MAX_STREAMS_WITHOUT_KEY)),
             options,
+            given,
         }
     }
 

@@ -61,7 +61,7 @@ pub(crate) async fn answer(
         base,
         output: route.output.clone(),
         rule: rule.clone(),
-        max_answer_bytes: shared.options.max_answer_bytes,
+        max_answer_bytes: shared.given.max_answer_bytes,
         decoding: shared.decoding.clone(),
         holder,
         timeout: shared.options.request_timeout,

@@ -153,7 +153,7 @@ async fn whole(
         return Ok(answer);
     }
     let (parts, body) = answer.into_parts();
-    let (data, trailers) = call::read(body, shared.options.max_answer_bytes).await?;
+    let (data, trailers) = call::read(body, shared.given.max_answer_bytes).await?;
     let trailers = trailers
         .ok_or_else(|| Error::unavailable("a server that is needed broke off its answer"))?;
     Ok(Response::from_parts(parts, unsent::message(shared, holder, data, trailers)?))

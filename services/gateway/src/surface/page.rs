@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tonic::body::Body;
 
 use crate::{
-    Options,
+    Given,
     exchange::{answer::Refusal, compress, meter::Meter},
 };
 
@@ -36,9 +36,9 @@ pub(crate) struct Page {
 }
 
 impl Pages {
-    pub(crate) fn new(openapi: &Value, options: &Options) -> Self {
-        let mut version = json!({ "version": options.version });
-        if let Some(commit) = options.commit {
+    pub(crate) fn new(openapi: &Value, given: &Given) -> Self {
+        let mut version = json!({ "version": given.version });
+        if let Some(commit) = given.commit {
             version["commit"] = commit.into();
         }
         Self(vec![Page::new("/openapi.json", openapi), Page::new("/version", &version)])

@@ -62,7 +62,7 @@ pub(crate) async fn answer(
         .backends
         .of(&route.package)
         .ok_or_else(|| Error::internal("the method has no role"))?;
-    let (limit, holder) = (shared.options.max_answer_bytes, Holder::of_request(&parts.extensions));
+    let (limit, holder) = (shared.given.max_answer_bytes, Holder::of_request(&parts.extensions));
     if let Some(rule) = &route.stream {
         let caller = parts.extensions.get::<Principal>().cloned();
         let answer =

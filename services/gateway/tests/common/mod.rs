@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use outrider_gateway::{Backends, Gateway, Options, remote_backend};
+use outrider_gateway::{Backends, Gateway, Given, Options, remote_backend};
 use outrider_model::{
     Error, HashedToken, OrganizationId, Principal, ProjectId, Reason, ScopeSet, Timestamp,
     principal::Actor,
@@ -233,11 +233,21 @@ impl Running {
         Self::before(options, backends, got).await
     }
 
+    pub async fn given(given: Given) -> Self {
+        let got = Recorder::default();
+        let backends = backends(&got);
+        Self::with_all(Options::default(), given, backends, got).await
+    }
+
     pub async fn before(options: Options, backends: Backends, got: Recorder) -> Self {
+        Self::with_all(options, Given::default(), backends, got).await
+    }
+
+    async fn with_all(options: Options, given: Given, backends: Backends, got: Recorder) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, told) = oneshot::channel();
-        let gateway = Gateway::new(options, backends, Arc::new(Keys)).unwrap();
+        let gateway = Gateway::new(options, given, backends, Arc::new(Keys)).unwrap();
         let served = tokio::spawn(gateway.serve(listener, async move {
             let _ = told.await;
         }));

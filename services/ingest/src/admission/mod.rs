@@ -19,7 +19,7 @@ use outrider_store::{Clock, Directory};
 use outrider_telemetry::TraceContext;
 use tracing::Instrument as _;
 
-use crate::options::{Options, StreamOptions};
+use crate::options::{Given, Options};
 use large::Large;
 use schemas::{Requester, SchemaValidator};
 use validate::Context;
@@ -38,6 +38,7 @@ pub struct Publisher<'a> {
 #[derive(Clone)]
 pub struct Admission {
     options: Arc<Options>,
+    given: Given,
     directory: Directory,
     clock: Clock,
     intake: Arc<dyn Intake>,
@@ -48,6 +49,7 @@ pub struct Admission {
 impl Admission {
     pub fn new(
         options: Options,
+        given: Given,
         directory: Directory,
         clock: Clock,
         intake: Arc<dyn Intake>,
@@ -55,15 +57,16 @@ impl Admission {
         metrics::expose();
         let schemas = Arc::new(SchemaValidator::new(&options, directory.clone()));
         let large = Large::new(&options);
-        Self { options: Arc::new(options), directory, clock, intake, schemas, large }
+        Self { options: Arc::new(options), given, directory, clock, intake, schemas, large }
     }
 
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    pub fn stream_options(&self) -> &StreamOptions {
-        &self.options.stream
+    /// Returns what the process gave the role.
+    pub fn given(&self) -> Given {
+        self.given
     }
 
     pub fn intake(&self) -> &Arc<dyn Intake> {

@@ -2,12 +2,9 @@
 //! dispatch together, and returns all answers in order.
 
 use outrider_failpoints::{Point, pass};
-use outrider_model::{Error, Project, Result};
-use outrider_proto::{
-    ingest::{PublishEventResponse, PublishWarning},
-    internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result},
-};
-use outrider_rpc::{Intake, status};
+use outrider_model::{AcceptedEvent, AdmittedEvent, Error, Idempotency, Project, Result, UsedKey};
+use outrider_proto::ingest::{PublishEventResponse, PublishWarning};
+use outrider_rpc::{Intake, convert::timestamp};
 
 use super::schemas::{Requester, SchemaValidator};
 
@@ -29,7 +26,7 @@ pub async fn offer(
     intake: &dyn Intake,
     project: &Project,
     requester: Requester,
-    checked: Vec<Result<AcceptEvent>>,
+    checked: Vec<Result<AdmittedEvent>>,
     path: impl Fn(usize) -> String,
 ) -> Result<Vec<Result<PublishEventResponse>>> {
     let (mut offered, mut repeated) = (Vec::new(), Vec::new());
@@ -43,12 +40,13 @@ pub async fn offer(
                 let findings = schemas.check(project, catalog, &event, &requester).await?;
                 match findings.refusal.map(|error| error.within(&path(index))) {
                     None => push(event, findings.warnings, &mut offered),
-                    Some(error) if event.idempotency_key.is_empty() => Outcome::Refused(error),
-                    Some(error) => {
-                        let AcceptEvent { project_id, idempotency_key, fingerprint, .. } = event;
-                        repeated.push(FindEvent { project_id, idempotency_key, fingerprint });
-                        Outcome::Repeated(error)
-                    }
+                    Some(error) => match event.idempotency {
+                        None => Outcome::Refused(error),
+                        Some(Idempotency { key, fingerprint }) => {
+                            repeated.push(UsedKey { project: event.project, key, fingerprint });
+                            Outcome::Repeated(error)
+                        }
+                    },
                 }
             }
         });
@@ -70,28 +68,31 @@ pub async fn offer(
 }
 
 fn push(
-    event: AcceptEvent,
+    event: AdmittedEvent,
     warnings: Vec<PublishWarning>,
-    offered: &mut Vec<AcceptEvent>,
+    offered: &mut Vec<AdmittedEvent>,
 ) -> Outcome {
     offered.push(event);
     Outcome::Offered(warnings)
 }
 
 fn published(
-    result: Option<AcceptEventResult>,
+    result: Option<Result<AcceptedEvent>>,
     warnings: Vec<PublishWarning>,
 ) -> Result<PublishEventResponse> {
-    match result.and_then(|result| result.result) {
-        Some(accept_event_result::Result::Accepted(event)) => Ok(response(event, warnings)),
-        Some(accept_event_result::Result::Error(error)) => Err(status::from_message(&error)),
+    match result {
+        Some(result) => result.map(|event| response(event, warnings)),
         None => Err(Error::internal("dispatch answered without a result")),
     }
 }
 
 /// A repeated publish is not checked again: its answer does not depend on the current schema.
 fn response(event: AcceptedEvent, warnings: Vec<PublishWarning>) -> PublishEventResponse {
-    let AcceptedEvent { event_id, duplicate, delivery_count, create_time } = event;
-    let warnings = if duplicate { Vec::new() } else { warnings };
-    PublishEventResponse { event_id, duplicate, delivery_count, create_time, warnings }
+    PublishEventResponse {
+        event_id: event.id.to_string(),
+        duplicate: event.duplicate,
+        delivery_count: event.delivery_count,
+        create_time: Some(timestamp(event.created_at)),
+        warnings: if event.duplicate { Vec::new() } else { warnings },
+    }
 }

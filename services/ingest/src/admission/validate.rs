@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use outrider_model::{
-    Error, EventType, Principal, Project, Reason, Result, Timestamp, error::Violations, limits,
+    AdmittedEvent, Error, EventType, Idempotency, Origin, Principal, Project, Reason, Result,
+    Timestamp, Trace, error::Violations, limits,
 };
-use outrider_proto::{ingest::NewEvent, internal::AcceptEvent};
+use outrider_proto::ingest::NewEvent;
 use outrider_rpc::{convert, validate};
 use outrider_telemetry::{TraceContext, catalogue::ingest::PAYLOAD_BYTES};
 
@@ -25,7 +26,24 @@ pub struct Context<'a> {
 }
 
 /// Validates an event and converts it for dispatch. Violations have paths relative to the event.
-pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
+pub fn event(mut event: NewEvent, context: &Context<'_>) -> Result<AdmittedEvent> {
+    let key = Key::Given(std::mem::take(&mut event.idempotency_key));
+    admit(event, key, context)
+}
+
+/// Like [`event`], for an event of a stream, with `key` as its idempotency key.
+pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Result<AdmittedEvent> {
+    admit(new, Key::OfStream(key), context)
+}
+
+/// An idempotency key.
+enum Key {
+    /// The producer's; empty if there is none.
+    Given(String),
+    OfStream(String),
+}
+
+fn admit(event: NewEvent, key: Key, context: &Context<'_>) -> Result<AdmittedEvent> {
     if event.payload.len() > context.options.max_payload_bytes {
         return Err(too_large(
             "payload",
@@ -42,42 +60,39 @@ pub fn event(event: NewEvent, context: &Context<'_>) -> Result<AcceptEvent> {
         event.content_type
     };
     check_payload(&mut violations, &content_type, &event.payload);
-    check_key(&mut violations, "idempotency_key", &event.idempotency_key);
+    if let Key::Given(key) = &key {
+        check_key(&mut violations, "idempotency_key", key);
+    }
     check_key(&mut violations, "ordering_key", &event.ordering_key);
-    check_deliver_at(&mut violations, event.deliver_at.as_ref(), context.now);
+    let deliver_at = check_deliver_at(&mut violations, event.deliver_at.as_ref(), context.now);
     let headers = validate::headers(&mut violations, "headers", &event.headers);
     validate::string_map(&mut violations, "metadata", &event.metadata);
     violations.finish()?;
 
-    let mut accepted = AcceptEvent {
-        project_id: context.project.id.to_string(),
-        organization_id: context.project.fixed.organization.to_string(),
-        actor: context.principal.actor.to_string(),
+    let mut admitted = AdmittedEvent {
+        organization: context.project.fixed.organization,
+        project: context.project.id,
         event_type: event.event_type,
-        payload: event.payload,
         content_type,
-        idempotency_key: event.idempotency_key,
-        fingerprint: Default::default(),
-        headers: headers.into_iter().collect(),
-        metadata: event.metadata,
-        ordering_key: event.ordering_key,
-        deliver_at: event.deliver_at,
-        traceparent: context.trace.map(TraceContext::traceparent).unwrap_or_default(),
-        tracestate: context.trace.map(|trace| trace.tracestate().to_owned()).unwrap_or_default(),
+        payload: event.payload,
+        idempotency: None,
+        headers,
+        metadata: event.metadata.into_iter().collect(),
+        ordering_key: Some(event.ordering_key).filter(|key| !key.is_empty()),
+        deliver_at,
+        origin: Origin::Api { actor: context.principal.actor.to_string() },
+        trace: context.trace.map(|trace| Trace {
+            parent: trace.traceparent(),
+            state: trace.tracestate().to_owned(),
+        }),
     };
-    PAYLOAD_BYTES.inc_by(accepted.payload.len() as u64);
-    if !accepted.idempotency_key.is_empty() {
-        accepted.fingerprint = fingerprint(&accepted).into();
+    PAYLOAD_BYTES.inc_by(admitted.payload.len() as u64);
+    let (Key::Given(key) | Key::OfStream(key)) = key;
+    if !key.is_empty() {
+        let fingerprint = fingerprint(&admitted, event.deliver_at.as_ref());
+        admitted.idempotency = Some(Idempotency { key, fingerprint });
     }
-    Ok(accepted)
-}
-
-/// Like [`event`], for an event of a stream, with `key` as its idempotency key.
-pub fn event_of_stream(new: NewEvent, key: String, context: &Context<'_>) -> Result<AcceptEvent> {
-    let mut accepted = event(new, context)?;
-    accepted.idempotency_key = key;
-    accepted.fingerprint = fingerprint(&accepted).into();
-    Ok(accepted)
+    Ok(admitted)
 }
 
 /// Returns an error that names the field, the limit and its setting.
@@ -106,10 +121,12 @@ fn check_deliver_at(
     violations: &mut Violations,
     deliver_at: Option<&prost_types::Timestamp>,
     now: Timestamp,
-) {
-    let Some(deliver_at) = deliver_at else { return };
-    match convert::parse_timestamp("deliver_at", deliver_at) {
-        Err(_) => violations.add("deliver_at", "must be a time between the years 1 and 9999"),
+) -> Option<Timestamp> {
+    match convert::parse_timestamp("deliver_at", deliver_at?) {
+        Err(_) => {
+            violations.add("deliver_at", "must be a time between the years 1 and 9999");
+            None
+        }
         Ok(at) => {
             let latest = now.plus(Duration::from_secs(limits::DELIVER_AT_DAYS * 86_400));
             violations.require(
@@ -117,6 +134,7 @@ fn check_deliver_at(
                 "deliver_at",
                 format!("must be at most {} days ahead", limits::DELIVER_AT_DAYS),
             );
+            Some(at)
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use outrider_model::{Error, Result};
-use outrider_proto::internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent};
+use outrider_model::{AcceptedEvent, AdmittedEvent, Error, Result, UsedKey};
 use outrider_rpc::Intake;
 use outrider_shares::Holder;
 use tokio::time::Instant;
@@ -33,13 +32,13 @@ impl PatientIntake {
     /// Creates the intake of a stream of this caller.
     pub fn new(admission: &Admission, holder: Holder, shutdown: CancellationToken) -> Self {
         let (intake, large, options) =
-            (Arc::clone(admission.intake()), admission.large().clone(), admission.stream_options());
+            (Arc::clone(admission.intake()), admission.large().clone(), admission.options());
         Self {
             intake,
             large,
             holder,
-            call_timeout: options.call_timeout,
-            patience: options.overload_patience,
+            call_timeout: options.stream_call_timeout,
+            patience: options.stream_overload_patience,
             shutdown,
         }
     }
@@ -74,13 +73,13 @@ impl PatientIntake {
 
 #[async_trait]
 impl Intake for PatientIntake {
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         let large = self.large.is_large(bytes, events.len());
         self.persist(large, || self.intake.accept(events.clone())).await
     }
 
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        self.persist(false, || self.intake.find(events.clone())).await
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+        self.persist(false, || self.intake.find(keys.clone())).await
     }
 }

@@ -26,12 +26,12 @@ pub async fn serve<I>(
 where
     I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
 {
-    let options = admission.stream_options();
+    let options = admission.options();
     let open = tokio::select! {
-        first = tokio::time::timeout(options.open_timeout, inbound.next()) => match first {
+        first = tokio::time::timeout(options.stream_open_timeout, inbound.next()) => match first {
             Ok(first) => opening(first)?,
             Err(_) => {
-                let limit = span(options.open_timeout);
+                let limit = span(options.stream_open_timeout);
                 let message = format!("no \"open\" arrived for {limit}");
                 return Err(Error::new(Reason::StreamIdle, message));
             }
@@ -45,8 +45,10 @@ where
         .project(principal, &open.project_id)
         .await
         .map_err(|error| error.within("open"))?;
-    let opened =
-        StreamOpened { window_events: options.window_events, window_bytes: options.window_bytes };
+    let opened = StreamOpened {
+        window_events: options.stream_window_events,
+        window_bytes: options.stream_window_bytes,
+    };
     // If the client does not take even this message, it is gone.
     let _ = out
         .send(StreamEventsResponse { kind: Some(stream_events_response::Kind::Opened(opened)) })

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use outrider_model::{
-    Error, Principal, Project, ProjectId, Reason, Result, event::stream_key, text::span,
+    AdmittedEvent, Error, Principal, Project, ProjectId, Reason, Result, event::stream_key,
+    text::span,
 };
-use outrider_proto::{
-    ingest::{
-        NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen,
-        StreamedEvent, stream_events_request::Kind,
-    },
-    internal::AcceptEvent,
+use outrider_proto::ingest::{
+    NewEvent, PublishEventResponse, StreamEventsRequest, StreamEventsResponse, StreamOpen,
+    StreamedEvent, stream_events_request::Kind,
 };
 use outrider_rpc::{http_status, request_errors::request_error};
 use outrider_shares::{Holder, Share, Shares};
@@ -23,7 +21,7 @@ use tonic::Status;
 use super::{commit::PatientIntake, decisions::Decisions, streams::Streams};
 use crate::{
     admission::{Admission, metrics, offer, schemas::Requester, validate},
-    options::StreamOptions,
+    options::Options,
 };
 
 /// The outcomes of the events of one call.
@@ -33,13 +31,13 @@ pub struct Session<'a> {
     admission: &'a Admission,
     streams: &'a Arc<Streams>,
     principal: &'a Principal,
-    options: &'a StreamOptions,
+    options: &'a Options,
     open: StreamOpen,
     /// The project when the last event was read.
     project: Option<Arc<Project>>,
     /// The next sequence number, or `None` before the first.
     next: Option<u64>,
-    batch: Vec<AcceptEvent>,
+    batch: Vec<AdmittedEvent>,
     batch_bytes: usize,
     calls: FuturesOrdered<Call>,
     intake: Arc<PatientIntake>,
@@ -69,7 +67,7 @@ impl<'a> Session<'a> {
         project: ProjectId,
         open: StreamOpen,
     ) -> Self {
-        let (options, shutdown) = (admission.stream_options(), streams.shutdown.clone());
+        let (options, shutdown) = (admission.options(), streams.shutdown.clone());
         let holder = Holder::within(principal, project);
         Self {
             admission,
@@ -103,10 +101,10 @@ impl<'a> Session<'a> {
         I: Stream<Item = Result<StreamEventsRequest, Status>> + Unpin,
     {
         let streams = Arc::clone(self.streams);
-        let alarm = tokio::time::sleep(self.options.idle_timeout);
+        let alarm = tokio::time::sleep(self.options.stream_idle_timeout);
         tokio::pin!(alarm);
         loop {
-            if !self.batch.is_empty() && self.calls.len() < self.options.calls {
+            if !self.batch.is_empty() && self.calls.len() < self.options.stream_calls {
                 self.submit();
             }
             if let Some(end) = self.ended() {
@@ -134,7 +132,7 @@ impl<'a> Session<'a> {
                 () = alarm.as_mut() => {
                     self.check_idle();
                     let since = self.untaken_since.unwrap_or(self.last_read).min(self.last_read);
-                    let next = self.cut_at().unwrap_or(since + self.options.idle_timeout);
+                    let next = self.cut_at().unwrap_or(since + self.options.stream_idle_timeout);
                     alarm.as_mut().reset(next);
                 }
             }
@@ -158,18 +156,18 @@ impl<'a> Session<'a> {
     }
 
     fn shut_down(&mut self) {
-        self.cut = Some((Instant::now() + self.options.drain, Error::shutting_down()));
+        self.cut = Some((Instant::now() + self.options.stream_drain, Error::shutting_down()));
         self.ending.get_or_insert(Err(Error::shutting_down()));
     }
 
     /// Whether the window and the current batch have room.
     fn reads(&self) -> bool {
         self.ending.is_none()
-            && self.decisions.len() < self.options.window_events as usize
-            && self.decisions.bytes() < self.options.window_bytes
+            && self.decisions.len() < self.options.stream_window_events as usize
+            && self.decisions.bytes() < self.options.stream_window_bytes
             && self.decisions.error_bytes() < MAX_ERROR_BYTES
-            && self.batch.len() < self.options.batch_events
-            && self.batch_bytes < self.admission.options().max_batch_bytes
+            && self.batch.len() < self.options.stream_batch_events
+            && self.batch_bytes < self.options.max_batch_bytes
     }
 
     /// Takes a message and all others that are available, so that events that arrive together are
@@ -331,7 +329,7 @@ impl<'a> Session<'a> {
     /// events are on their way, it is not idle. A client is also idle if it takes no messages. Such
     /// a stream is cut, because the client would not read its end either.
     fn check_idle(&mut self) {
-        let timeout = self.options.idle_timeout;
+        let timeout = self.options.stream_idle_timeout;
         let idle = |message| Error::new(Reason::StreamIdle, message);
         if self.untaken_since.is_some_and(|since| since.elapsed() >= timeout) {
             let why = idle(format!("no answer was taken for {}", span(timeout)));

@@ -4,7 +4,7 @@ use outrider_model::{Error, Result};
 use outrider_shares::{Holder, Resource, Share, Shares};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::StreamOptions;
+use crate::options::Options;
 
 const STREAMS: Resource = Resource { name: "event-streams", noun: "streams of events", least: 1 };
 const BYTES: Resource =
@@ -20,9 +20,9 @@ pub struct Streams {
 }
 
 impl Streams {
-    pub fn new(options: &StreamOptions, shutdown: CancellationToken) -> Self {
+    pub fn new(options: &Options, shutdown: CancellationToken) -> Self {
         let open = Shares::new(STREAMS, options.max_streams);
-        let buffer = Shares::new(BYTES, options.buffer_bytes);
+        let buffer = Shares::new(BYTES, options.stream_buffer_bytes);
         Self { open, buffer, shutdown }
     }
 

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::refused::Refused;
 
-/// What the rules say about an address.
+/// The result of the rules for an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Classification {
     /// An address of the public internet.
     Allowed,
-    /// Anything else.
+    /// Any other address.
     Refused(Refused),
 }
 
@@ -19,8 +19,8 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// The IANA special-purpose registry, multicast, and what clouds keep for themselves in public
-/// space. The first match names the rule.
+/// The IANA special-purpose registry, multicast, and public addresses that clouds reserve. The
+/// first match names the rule.
 pub(super) const IPV4: [Rule<Ipv4Addr>; 20] = [
     (v4(0, 0, 0, 0), 8, "ipv4-this-network", "an address of \"this network\""),
     (v4(10, 0, 0, 0), 8, "ipv4-private", "a private address"),
@@ -41,7 +41,7 @@ pub(super) const IPV4: [Rule<Ipv4Addr>; 20] = [
     (v4(224, 0, 0, 0), 4, "ipv4-multicast", "a multicast address"),
     (v4(255, 255, 255, 255), 32, "ipv4-broadcast", "the broadcast address"),
     (v4(240, 0, 0, 0), 4, "ipv4-reserved", "a reserved address"),
-    // Reachable from every virtual machine of Azure, with its instance's secrets behind it.
+    // Reachable from every virtual machine of Azure, and leads to the secrets of the instance.
     (v4(168, 63, 129, 16), 32, "ipv4-cloud-platform", "an address of a cloud's own services"),
 ];
 
@@ -49,14 +49,14 @@ const fn v6(a: u16, b: u16, c: u16, d: u16) -> Ipv6Addr {
     Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)
 }
 
-/// What 2000::/3 must not reach, and the names of what lies outside it. The first match names the
-/// rule.
+/// Parts of 2000::/3 that must not be reached, and the names of ranges outside it. The first match
+/// names the rule.
 pub(super) const IPV6: [Rule<Ipv6Addr>; 21] = [
     (Ipv6Addr::UNSPECIFIED, 128, "ipv6-unspecified", "the unspecified address"),
     (Ipv6Addr::LOCALHOST, 128, "ipv6-loopback", "a loopback address"),
     (v6(0x64, 0xff9b, 0, 0), 96, "ipv6-nat64", "an address translated to IPv4"),
     (v6(0x64, 0xff9b, 0, 0), 32, "ipv6-nat64", "an address translated to IPv4"),
-    // IPv4-compatible, IPv4-translated and whatever else embeds IPv4 there.
+    // IPv4-compatible and IPv4-translated addresses, and others that embed IPv4.
     (v6(0, 0, 0, 0), 8, "ipv6-embedded-ipv4", "an address that embeds IPv4 or is reserved"),
     (v6(0x100, 0, 0, 0), 64, "ipv6-discard", "a discard-only address"),
     (v6(0x100, 0, 0, 1), 64, "ipv6-dummy", "a dummy address"),
@@ -72,7 +72,7 @@ pub(super) const IPV6: [Rule<Ipv6Addr>; 21] = [
     (v6(0xfe80, 0, 0, 0), 10, "ipv6-link-local", "a link-local address"),
     (v6(0xfec0, 0, 0, 0), 10, "ipv6-site-local", "a site-local address"),
     (v6(0xff00, 0, 0, 0), 8, "ipv6-multicast", "a multicast address"),
-    // What is neither of these two halves nor 2000::/3.
+    // Everything outside these two halves and 2000::/3.
     (v6(0x4000, 0, 0, 0), 2, "ipv6-not-global", "an address outside the global unicast space"),
     (v6(0x8000, 0, 0, 0), 1, "ipv6-not-global", "an address outside the global unicast space"),
 ];
@@ -81,15 +81,14 @@ const IPV6_NOT_GLOBAL: Refused =
     Refused::new("ipv6-not-global", "an address outside the global unicast space");
 const IPV6_ISATAP: Refused = Refused::new("ipv6-isatap", "an address that embeds IPv4");
 
-/// Whether an address may be reached. IPv4-mapped IPv6 addresses are judged as the IPv4 addresses
-/// they stand for.
+/// Classifies an address. An IPv4-mapped IPv6 address is classified as the IPv4 address.
 #[must_use]
-pub fn classify(address: IpAddr) -> Verdict {
+pub fn classify(address: IpAddr) -> Classification {
     let refused = match address.to_canonical() {
         IpAddr::V4(address) => classify_v4(address),
         IpAddr::V6(address) => classify_v6(address),
     };
-    refused.map_or(Verdict::Allowed, Verdict::Refused)
+    refused.map_or(Classification::Allowed, Classification::Refused)
 }
 
 fn classify_v4(address: Ipv4Addr) -> Option<Refused> {
@@ -115,8 +114,8 @@ fn classify_v6(address: Ipv6Addr) -> Option<Refused> {
     (segments[4] & !0x0200 == 0 && segments[5] == 0x5efe).then_some(IPV6_ISATAP)
 }
 
-/// Whether a name is `localhost` or below it: by its standard it means loopback and is never looked
-/// up.
+/// Whether a name is `localhost` or below it. By the standard it means loopback, and is never
+/// looked up.
 #[must_use]
 pub fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);

@@ -1,30 +1,30 @@
-//! An entry of the lists by which an installation allows and denies destinations: a network, an
-//! address, a name or all names below one, with or without ports.
+//! Entries of the lists that allow and deny destinations: a network, an address, a name, or all
+//! names below one, with or without ports.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use super::names;
 use crate::punycode::to_ascii;
 
-/// Entries of one list, at most: each is looked at for every address.
+/// Maximum number of entries of a list. Each is compared with every address.
 pub const MAX_ENTRIES: usize = 1_000;
 
-/// The text of an entry, at most, in bytes: a name has 253.
+/// Maximum length of an entry, in bytes. A name has at most 253.
 const MAX_BYTES: usize = 300;
 
-/// One entry, such as `10.20.0.0/16:8080`, `[fd12::1]:443`, `hooks.corp.example` or
+/// An entry, such as `10.20.0.0/16:8080`, `[fd12::1]:443`, `hooks.corp.example` or
 /// `*.svc.cluster.local:8000-8999`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub(super) host: Host,
-    /// The first and the last.
+    /// The first and the last port.
     pub(super) ports: Option<(u16, u16)>,
 }
 
-/// What an entry says of the host.
+/// The hosts of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
-    /// Its first address, and the bits that count.
+    /// The first address, and the length of the prefix.
     Network(IpAddr, u8),
     /// Exactly this name, in lower case and punycode.
     Name(String),
@@ -32,7 +32,7 @@ pub(super) enum Host {
     Below(String),
 }
 
-/// What is wrong with an entry, in words that complete "egress.allow[0]: …".
+/// The error of an entry, which follows "egress.allow[0]: …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MalformedEntry(String);
@@ -44,12 +44,12 @@ fn malformed<T>(problem: impl Into<String>) -> Result<T> {
 }
 
 impl Entry {
-    /// Whether it is for this port; one without ports is for all.
+    /// Whether the entry covers the port. An entry without ports covers all.
     pub(super) fn covers_port(&self, port: u16) -> bool {
         self.ports.is_none_or(|(first, last)| (first..=last).contains(&port))
     }
 
-    /// Whether it is the network of an address, which is canonical.
+    /// Whether the entry covers an address, which must be canonical.
     pub(super) fn covers_address(&self, address: IpAddr) -> bool {
         match (&self.host, address) {
             (Host::Network(IpAddr::V4(first), length), IpAddr::V4(address)) => {
@@ -62,12 +62,12 @@ impl Entry {
         }
     }
 
-    /// Whether it is a single address and no wider network.
+    /// Whether the entry is a single address.
     pub(super) fn is_one_address(&self) -> bool {
         matches!(&self.host, Host::Network(IpAddr::V4(_), 32) | Host::Network(IpAddr::V6(_), 128))
     }
 
-    /// Whether it is for a name, which is canonical.
+    /// Whether the entry covers a name, which must be canonical.
     pub(super) fn covers_name(&self, name: &str) -> bool {
         match &self.host {
             Host::Network(..) => false,
@@ -78,7 +78,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is exactly one name.
+    /// Whether the entry is exactly one name.
     pub(super) fn is_one_name(&self) -> bool {
         matches!(&self.host, Host::Name(_))
     }
@@ -124,7 +124,7 @@ impl FromStr for Entry {
     }
 }
 
-/// The host, without its brackets, and the text of the ports.
+/// Splits an entry into the host, without brackets, and the text of the ports.
 fn split_ports(text: &str) -> Result<(&str, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((inner, after)) = rest.split_once(']') else {
@@ -167,7 +167,7 @@ fn parse_ports(text: &str) -> Result<(u16, u16)> {
     Ok((first, last))
 }
 
-/// Neither a sign nor leading zeros, which a number's parser would take.
+/// Parses a number without a sign or leading zeros, which a number parser would accept.
 fn number(digits: &str) -> Option<u32> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
         && (digits == "0" || !digits.starts_with('0'));
@@ -193,7 +193,7 @@ fn parse_host(text: &str) -> Result<Host> {
     }
 }
 
-/// IPv4 inside IPv6 is judged as IPv4, so that an entry of that form would never be met.
+/// Refuses IPv4 inside IPv6. It is checked as IPv4, so an entry of that form would never match.
 fn plain(address: IpAddr) -> Result<IpAddr> {
     if address.to_canonical() == address {
         Ok(address)

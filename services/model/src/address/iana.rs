@@ -1,10 +1,10 @@
-//! The special-purpose registries of IANA (RFC 6890, RFC 8190), block by block, and what the policy
-//! says about each.
+//! Tests the policy against the special-purpose registries of IANA (RFC 6890, RFC 8190), block by
+//! block.
 
-use super::{Verdict, classify};
+use super::{Classification, classify};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The block, its length, and the document that made it.
+/// The block, its length, and the document that defines it.
 type Block<A> = (A, u8, &'static str);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
@@ -27,7 +27,7 @@ const IPV4: [Block<Ipv4Addr>; 27] = [
     (v4(192, 0, 0, 0), 24, "RFC 6890"),
     (v4(192, 0, 0, 0), 29, "RFC 7335"),
     (v4(192, 0, 0, 8), 32, "RFC 7600"),
-    // Globally reachable, but anycast addresses of protocols, where no webhook is.
+    // Globally reachable, but anycast addresses of protocols, which receive no webhooks.
     (v4(192, 0, 0, 9), 32, "RFC 7723"),
     (v4(192, 0, 0, 10), 32, "RFC 8155"),
     (v4(192, 0, 0, 170), 32, "RFC 8880"),
@@ -48,8 +48,8 @@ const IPV4: [Block<Ipv4Addr>; 27] = [
     (v4(224, 0, 0, 0), 4, "RFC 5771"),
 ];
 
-/// The IPv6 Special-Purpose Address Registry, but IPv4-mapped addresses, which are judged as what
-/// they map.
+/// The IPv6 Special-Purpose Address Registry, without IPv4-mapped addresses, which are classified
+/// as IPv4.
 const IPV6: [Block<Ipv6Addr>; 26] = [
     (Ipv6Addr::LOCALHOST, 128, "RFC 4291"),
     (Ipv6Addr::UNSPECIFIED, 128, "RFC 4291"),
@@ -80,7 +80,7 @@ const IPV6: [Block<Ipv6Addr>; 26] = [
     (v6(0xff00, 0, 0, 0), 8, "RFC 4291"),
 ];
 
-/// The first, the last, and one in the middle.
+/// Returns the first, the last, and a middle address of a block.
 fn samples(first: u128, length: u8, bits: u8) -> [u128; 3] {
     let rest = if length == bits { 0 } else { u128::MAX >> (128 - u32::from(bits - length)) };
     [first, first | rest, first | (rest / 3)]
@@ -89,7 +89,7 @@ fn samples(first: u128, length: u8, bits: u8) -> [u128; 3] {
 #[test]
 fn no_block_of_the_registries_is_allowed() {
     let refused = |address: IpAddr, document: &str| {
-        assert!(matches!(classify(address), Verdict::Refused(_)), "{address} of {document}");
+        assert!(matches!(classify(address), Classification::Refused(_)), "{address} of {document}");
     };
     for (first, length, document) in IPV4 {
         for bits in samples(first.to_bits().into(), length, 32) {
@@ -105,9 +105,9 @@ fn no_block_of_the_registries_is_allowed() {
     }
 }
 
-/// The policy must not refuse public addresses that no registry names: what is refused of IPv4 and
-/// of 2000::/3 is in the tables above, but one address that a cloud keeps for itself, and addresses
-/// that embed IPv4 (ISATAP).
+/// The policy must not refuse public addresses that no registry names. All refused addresses of
+/// IPv4 and 2000::/3 are in the tables above, except one address that a cloud reserves, and
+/// addresses that embed IPv4 (ISATAP).
 #[test]
 fn nothing_else_is_refused() {
     let within = |address: u128, first: u128, length: u8, bits: u8| {
@@ -121,7 +121,7 @@ fn nothing_else_is_refused() {
     // One /24 of 31, at an address that is no edge.
     for block in (0..1_u32 << 24).step_by(31) {
         let address = block << 8 | 7;
-        let refused = classify(Ipv4Addr::from_bits(address).into()) != Verdict::Allowed;
+        let refused = classify(Ipv4Addr::from_bits(address).into()) != Classification::Allowed;
         assert_eq!(
             refused,
             listed_v4(address) || address == cloud,
@@ -139,7 +139,7 @@ fn nothing_else_is_refused() {
         places.chain((0..1_u128 << 17).map(|block| 0b001 << 125 | block << 108)).step_by(31);
     for place in places {
         let address = place | 0x7777;
-        let refused = classify(Ipv6Addr::from_bits(address).into()) != Verdict::Allowed;
+        let refused = classify(Ipv6Addr::from_bits(address).into()) != Classification::Allowed;
         assert_eq!(refused, listed_v6(address), "{}", Ipv6Addr::from_bits(address));
     }
 }

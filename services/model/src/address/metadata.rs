@@ -1,7 +1,7 @@
-//! Addresses at which clouds give the machines on them their credentials.
+//! Addresses of the metadata services at which clouds give credentials to their machines.
 //!
-//! They lie in ranges that an installation may well allow (a network of its own, link-local
-//! addresses), so they are told from their range: only an entry that is the very address opens one.
+//! They are in ranges that an installation may allow (its own network, link-local addresses), so
+//! they are distinguished from their range: only an entry that is exactly the address opens one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ const IPV6_METADATA: Refused =
 const IPV4: [Ipv4Addr; 9] = [
     // AWS, Google, Azure, DigitalOcean, Hetzner, Oracle, OpenStack and most others.
     Ipv4Addr::new(169, 254, 169, 254),
-    // Google: where nodes of Kubernetes answer for the former.
+    // Google: Kubernetes nodes answer here for the former.
     Ipv4Addr::new(169, 254, 169, 252),
     // AWS: credentials of tasks (ECS) and of pods (EKS).
     Ipv4Addr::new(169, 254, 170, 2),
@@ -49,8 +49,8 @@ const IPV6: [Ipv6Addr; 8] = [
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];
 
-/// Refuses a metadata service, also where IPv6 leads to its IPv4 address. Takes a canonical
-/// address.
+/// Refuses a metadata service, including IPv6 addresses that lead to its IPv4 address. The address
+/// must be canonical.
 pub(super) fn check(address: IpAddr) -> Result<(), Refused> {
     match address {
         IpAddr::V4(address) if IPV4.contains(&address) => Err(IPV4_METADATA),
@@ -62,13 +62,14 @@ pub(super) fn check(address: IpAddr) -> Result<(), Refused> {
     }
 }
 
-/// The IPv4 address to which translators (NAT64), relays (6to4) or old stacks take an IPv6 address.
+/// Returns the IPv4 address to which translators (NAT64), relays (6to4) or old stacks map an IPv6
+/// address.
 pub(super) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match (a, b, c, d, e, f) {
-        // Nothing and this machine, which are IPv6 addresses of their own (RFC 4291, 2.5.2 and
-        // 2.5.3).
+        // The unspecified and the loopback address, which embed no IPv4 address (RFC 4291, 2.5.2
+        // and 2.5.3).
         (0, 0, 0, 0, 0, 0) if g == 0 && h <= 1 => None,
         (0x64, 0xff9b, 0, 0, 0, 0) | (0, 0, 0, 0, 0, 0) | (0, 0, 0, 0, 0xffff, 0) => Some(of(g, h)),
         (0x2002, ..) => Some(of(b, c)),

@@ -1,9 +1,9 @@
-//! Which addresses, names and ports of the outside may be reached: the same rules at the API, at
-//! the sending and at the dialing.
+//! The policy for addresses, names and ports of the outside. The same rules apply in the API, when
+//! sending, and when dialing.
 //!
-//! IPv4 is everything but the special-purpose table, IPv6 is 2000::/3 but its table. What a table
-//! does not know of IPv6 is refused. An installation may allow and deny networks, addresses and
-//! names besides ([`Policy`]).
+//! Of IPv4, everything is allowed except the special-purpose table; of IPv6, 2000::/3 except its
+//! table. IPv6 addresses that no table knows are refused. An installation can allow and deny
+//! networks, addresses and names in addition ([`Policy`]).
 
 mod classify;
 mod entries;
@@ -14,7 +14,7 @@ mod ports;
 mod refused;
 
 pub use self::{
-    classify::{Verdict, classify, is_localhost},
+    classify::{Classification, classify, is_localhost},
     entries::{Entry, MAX_ENTRIES, MalformedEntry},
     policy::{Basis, Judged, Name, Policy},
     ports::is_web_port,

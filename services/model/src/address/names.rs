@@ -1,4 +1,4 @@
-//! The rules about names, by whole labels.
+//! The rules for names, by whole labels.
 
 use super::{classify::is_localhost, refused::Refused};
 
@@ -13,8 +13,8 @@ const ONION: Refused = Refused::new("name-onion", "a name outside the DNS");
 const INVALID: Refused = Refused::new("name-invalid", "a name that never resolves");
 const ARPA: Refused = Refused::new("name-arpa", "a name of the internet's infrastructure");
 
-/// Domains whose names, and those below them, belong to the inside, are outside the DNS, or are
-/// answered by no name server (RFC 6761, RFC 9476).
+/// Domains that, with all names below them, are internal, outside the DNS, or answered by no name
+/// server (RFC 6761, RFC 9476).
 const DOMAINS: [(&str, Refused); 12] = [
     ("local", INTERNAL),
     ("internal", INTERNAL),
@@ -30,7 +30,7 @@ const DOMAINS: [(&str, Refused); 12] = [
     ("arpa", ARPA),
 ];
 
-/// Names by which machines of clouds reach the service that gives out their credentials.
+/// Names of the metadata services of clouds, which give out credentials.
 const METADATA_DOMAINS: [&str; 6] = [
     "metadata.goog",
     "metadata.google.internal",
@@ -40,8 +40,8 @@ const METADATA_DOMAINS: [&str; 6] = [
     "metadata.packet.net",
 ];
 
-/// The name in lower case and without the root dot, when it is one that a name server can answer.
-/// No entry of an installation changes what is refused here.
+/// Returns the name in lower case and without the root dot. Refuses names that no name server can
+/// answer. No entry of an installation changes that.
 pub(super) fn canonical(host: &str) -> Result<String, Refused> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > 253 || !name.split('.').all(is_label) {
@@ -57,7 +57,7 @@ pub(super) fn canonical(host: &str) -> Result<String, Refused> {
     }
 }
 
-/// Refuses the names of metadata services, and those below them. Takes a canonical name.
+/// Refuses the names of metadata services, and names below them. The name must be canonical.
 pub(super) fn check_metadata(name: &str) -> Result<(), Refused> {
     if METADATA_DOMAINS.iter().any(|domain| is_within(name, domain)) {
         Err(METADATA)
@@ -66,7 +66,7 @@ pub(super) fn check_metadata(name: &str) -> Result<(), Refused> {
     }
 }
 
-/// Refuses the names that belong to the inside. Takes a canonical name.
+/// Refuses internal names. The name must be canonical.
 pub(super) fn check(name: &str, allow_loopback: bool) -> Result<(), Refused> {
     if is_localhost(name) {
         return if allow_loopback { Ok(()) } else { Err(LOCALHOST) };
@@ -82,8 +82,8 @@ fn within_domain(name: &str) -> Option<Refused> {
     DOMAINS.iter().find(|(domain, _)| is_within(name, domain)).map(|(_, refused)| *refused)
 }
 
-/// Letters, digits, hyphens inside, and underscores, which real hosts have although hosts should
-/// not.
+/// Whether a label consists of letters, digits, hyphens (inside) and underscores. Real hosts have
+/// underscores, although the standard excludes them.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -91,7 +91,8 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// What some parsers take for the last part of an IPv4 address, in decimal or hexadecimal.
+/// Whether some parsers would take a label for the last part of an IPv4 address, in decimal or
+/// hexadecimal.
 fn is_number(label: &str) -> bool {
     let hexadecimal = label
         .strip_prefix("0x")

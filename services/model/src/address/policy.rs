@@ -1,18 +1,17 @@
-//! What an installation permits: the built-in rules, and its own lists before them.
+//! The policy of an installation: the built-in rules, preceded by its own lists.
 
 use std::net::IpAddr;
 
 use super::{
-    classify::{Verdict, classify},
+    classify::{Classification, classify},
     entries::Entry,
     metadata, names, ports,
     refused::Refused,
 };
 
-/// What an installation permits. [`Policy::judge`] and [`Policy::judge_address`] are all that
-/// anyone asks.
+/// The policy of an installation. Use [`Policy::judge`] and [`Policy::judge_address`].
 ///
-/// In this order, and the first that decides names the rule:
+/// The rules apply in this order. The first that decides names the rule:
 ///
 /// 1. The form: malformed and numeric names, names that no server answers, addresses that are no
 ///    destination.
@@ -23,7 +22,8 @@ use super::{
 ///    has, but neither this machine nor its link: those need an entry of their own.
 /// 5. The built-in rules.
 ///
-/// An entry with ports counts for these only, and opens them, also those of other services.
+/// An entry with ports applies only to these, and opens them, including the ports of other
+/// services.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// The development switch: permits 127.0.0.0/8, ::1, `localhost` and `*.localhost` besides, and
@@ -119,12 +119,12 @@ impl Policy {
     ) -> Result<Basis, Refused> {
         let address = address.to_canonical();
         let built_in = match classify(address) {
-            Verdict::Refused(refused) if NO_DESTINATION.contains(&refused.rule) => {
+            Classification::Refused(refused) if NO_DESTINATION.contains(&refused.rule) => {
                 return Err(refused);
             }
-            Verdict::Refused(_) if self.allow_loopback && address.is_loopback() => None,
-            Verdict::Refused(refused) => Some(refused),
-            Verdict::Allowed => None,
+            Classification::Refused(_) if self.allow_loopback && address.is_loopback() => None,
+            Classification::Refused(refused) => Some(refused),
+            Classification::Allowed => None,
         };
         let inner = match address {
             IpAddr::V6(address) => metadata::embedded(address).map(IpAddr::V4),

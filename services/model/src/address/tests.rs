@@ -27,8 +27,8 @@ fn address_of(policy: &Policy, text: &str) -> Result<Basis, Refused> {
 
 fn rule(text: &str) -> Option<&'static str> {
     match classify(text.parse().unwrap()) {
-        Verdict::Allowed => None,
-        Verdict::Refused(refused) => Some(refused.rule),
+        Classification::Allowed => None,
+        Classification::Refused(refused) => Some(refused.rule),
     }
 }
 
@@ -178,14 +178,14 @@ fn prefixes_are_refused_to_both_edges_and_their_neighbours_judged_by_others() {
     for (first, last, is_v4) in ranges() {
         for edge in [first, last] {
             let address = address(edge, is_v4);
-            assert!(matches!(classify(address), Verdict::Refused(_)), "{address}");
+            assert!(matches!(classify(address), Classification::Refused(_)), "{address}");
         }
         let top = if is_v4 { u128::from(u32::MAX) } else { u128::MAX };
         for neighbour in [first.checked_sub(1), last.checked_add(1).filter(|next| *next <= top)]
             .into_iter()
             .flatten()
         {
-            let refused = !matches!(classify(address(neighbour, is_v4)), Verdict::Allowed);
+            let refused = !matches!(classify(address(neighbour, is_v4)), Classification::Allowed);
             let global = is_v4
                 || neighbour >> 125 == 1
                 || Ipv6Addr::from_bits(neighbour).to_ipv4_mapped().is_some();
@@ -204,7 +204,7 @@ proptest! {
         let within = first + (offset & (last - first));
         // An IPv4-mapped address is judged by what it maps.
         prop_assume!(is_v4 || Ipv6Addr::from_bits(within).to_ipv4_mapped().is_none());
-        prop_assert!(matches!(classify(address(within, is_v4)), Verdict::Refused(_)));
+        prop_assert!(matches!(classify(address(within, is_v4)), Classification::Refused(_)));
     }
 
     #[test]
@@ -217,7 +217,7 @@ proptest! {
     fn nothing_outside_global_unicast_passes(bits: u128) {
         let address = Ipv6Addr::from_bits(bits);
         if bits >> 125 != 1 && address.to_ipv4_mapped().is_none() {
-            prop_assert!(matches!(classify(address.into()), Verdict::Refused(_)));
+            prop_assert!(matches!(classify(address.into()), Classification::Refused(_)));
         }
     }
 

@@ -1,5 +1,4 @@
-//! Where a webhook goes: a URL that is parsed once, strictly. Every later layer takes the parsed
-//! form.
+//! URLs of webhooks. A URL is parsed once, strictly, and every later layer uses the parsed form.
 
 use std::fmt;
 
@@ -11,12 +10,12 @@ use crate::{
     punycode::{self, to_ascii},
 };
 
-/// An absolute http or https URL in its canonical form, whose host and port the policy permits. The
-/// addresses of a name are judged when it is dialed.
+/// An absolute http or https URL in canonical form, whose host and port the policy permits. The
+/// addresses of a name are checked when it is dialed.
 ///
-/// Canonical: scheme and host in lower case, names in punycode and without the root dot, no default
-/// port, a path. At most `limits::URL_BYTES`. Debug output ends with the host, since paths and
-/// queries of webhooks are often secret.
+/// Canonical form: scheme and host in lower case, names in punycode and without the root dot, no
+/// default port, a path. At most `limits::URL_BYTES`. Debug output ends with the host, because
+/// paths and queries of webhooks are often secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebhookUrl {
     text: String,
@@ -26,27 +25,28 @@ pub struct WebhookUrl {
     path_at: usize,
 }
 
-/// What is wrong with a URL, in words that complete "url: …".
+/// The error of a URL, which follows "url: …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedUrl {
-    /// Not a URL that we take.
+    /// The text is not an acceptable URL.
     #[error("{0}")]
     Malformed(&'static str),
-    /// A URL whose host the policy refuses.
+    /// The policy refuses the host.
     #[error("the host is refused: {0}")]
     Refused(#[from] Refused),
-    /// A URL whose port the policy refuses.
+    /// The policy refuses the port.
     #[error("port {port} is refused: {refused}")]
     Port {
         /// The port.
         port: u16,
-        /// Why.
+        /// The reason.
         refused: Refused,
     },
 }
 
 impl MalformedUrl {
-    /// The rule by which the policy refuses the host or the port; none when the URL is malformed.
+    /// Returns the rule by which the policy refuses the host or the port. `None` if the URL is
+    /// malformed.
     #[must_use]
     pub fn rule(&self) -> Option<&'static str> {
         match self {
@@ -63,7 +63,7 @@ fn require(good: bool, message: &'static str) -> Result<()> {
 }
 
 impl WebhookUrl {
-    /// Parses a URL, and judges its host and port by the policy.
+    /// Parses a URL, and checks its host and port against the policy.
     pub fn parse(text: &str, policy: &Policy) -> Result<Self> {
         require(!text.is_empty(), "must not be empty")?;
         require(text.len() <= limits::URL_BYTES, TOO_LONG)?;
@@ -91,14 +91,15 @@ impl WebhookUrl {
         text.push_str(if parts.path.is_empty() { "/" } else { parts.path });
         if let Some(query) = parts.query {
             text.push('?');
-            // The one character on which the two URL standards differ: encoded, they agree.
+            // The only character on which the two URL standards differ. If it is encoded, they
+            // agree.
             text.push_str(&query.replace('\'', "%27"));
         }
         Self { text, host, port, authority_at: scheme.len() + "://".len(), path_at }
     }
 
-    /// The other widespread reading of URLs, WHATWG's, must arrive at the same request for what was
-    /// given and for what is kept.
+    /// Checks that the other common interpretation of URLs, by WHATWG, leads to the same request
+    /// for the given and the stored URL.
     fn compare(&self, given: &str) -> Result<()> {
         const DIFFER: &str =
             "is read differently by different programs; write it in its plain form";
@@ -127,44 +128,44 @@ impl WebhookUrl {
         Ok(())
     }
 
-    /// The whole URL.
+    /// Returns the whole URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &str {
         if self.is_https() { "https" } else { "http" }
     }
 
-    /// Whether it is reached by TLS.
+    /// Whether the scheme is https.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.text.starts_with("https:")
     }
 
-    /// A name, or an address without brackets: what a dialer takes.
+    /// Returns the host for a dialer: a name, or an address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, by default 80 or 443.
+    /// Returns the port. Default: 80 or 443.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What the Host header says: the host, in brackets if it is an IPv6 address, and the port
-    /// unless it is the default.
+    /// Returns the value of the Host header: the host, in brackets if it is an IPv6 address, and
+    /// the port unless it is the default.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.text[self.authority_at..self.path_at]
     }
 
-    /// What the request line says.
+    /// Returns the request target.
     #[must_use]
     pub fn path_and_query(&self) -> &str {
         &self.text[self.path_at..]
@@ -185,8 +186,8 @@ impl fmt::Debug for WebhookUrl {
 
 const TOO_LONG: &str = "must not be longer than 2048 bytes";
 
-/// Space, controls, separators, and what is not seen: formatting, tags, variation selectors,
-/// private use.
+/// Whether a character is space, control, separator or invisible (formatting, tags, variation
+/// selectors, private use).
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || character.is_whitespace()
@@ -200,10 +201,10 @@ fn is_hidden(character: char) -> bool {
             | '\u{e0000}'..='\u{10ffff}')
 }
 
-/// The parts of a URL as they were given.
+/// The parts of a URL as given.
 struct Parts<'a> {
     https: bool,
-    /// With brackets if they were there.
+    /// With brackets if given.
     host: &'a str,
     port: Option<u16>,
     path: &'a str,
@@ -255,13 +256,13 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>)> {
     let digits = port
         .strip_prefix(':')
         .ok_or(MalformedUrl::Malformed("has text between its host and its path"))?;
-    // Neither a sign nor leading zeros, which a number's parser would take.
+    // Without a sign or leading zeros, which a number parser would accept.
     require(digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0'), PORT)?;
     digits.parse().map(|port| (host, Some(port))).map_err(|_| MalformedUrl::Malformed(PORT))
 }
 
-/// Whether text has only characters that a path may have, those besides, and well-formed percent
-/// escapes.
+/// Whether a text consists of characters that are permitted in a path, those in `besides`, and
+/// well-formed percent escapes.
 fn is_encoded(text: &str, besides: &[u8]) -> bool {
     let bytes = text.as_bytes();
     bytes.iter().enumerate().all(|(at, byte)| match byte {
@@ -276,8 +277,8 @@ fn is_encoded(text: &str, besides: &[u8]) -> bool {
     })
 }
 
-/// The host for a dialer and the host for a URL, which differ by the brackets of IPv6; both judged
-/// with the port.
+/// Returns the host for a dialer and the host for a URL, which differ by the brackets of IPv6.
+/// Checks host and port against the policy.
 fn host(given: &str, port: u16, policy: &Policy) -> Result<(String, String)> {
     let judge = |host: &str| {
         policy.judge(host, port).map_err(|refused| {

@@ -9,7 +9,7 @@ use std::{
 use outrider_model::{
     AttemptOutcome, DeliveryId, DeliveryStatus, EndpointId, EventId, HoldReason, PendingDelivery,
     ProjectId, RetryPolicy, Timestamp,
-    delivery::{Report, Step, judge_attempt, judge_hold, step},
+    delivery::{JobVerdict, Step, judge_attempt, judge_hold, step},
 };
 use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
 
@@ -450,7 +450,7 @@ impl Database {
         };
         let Some(row) = self.pending.get_mut(&job.delivery) else { return };
         let report =
-            Report { attempt: job.attempt, generation: job.generation, attempted, verdict };
+            JobVerdict { attempt: job.attempt, generation: job.generation, attempted, verdict };
         match step(row, report) {
             None => {}
             Some(Step::Wait { attempt, due_at }) => {

@@ -1,4 +1,4 @@
-//! From options, variables and profiles to a channel that carries the key.
+//! Opens a channel with the API key, from options, variables and profiles.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use super::{Failure, output::Output, profile};
 /// The variable of the project.
 pub const PROJECT: &str = "OUTRIDER_PROJECT";
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
-/// How long a connection may take to be made.
+/// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one call may take: a little more than the gateway's own limit.
+/// How long a call may take: a little longer than the gateway's own limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// The largest answer that is read: whatever the server answers. Its limit is the gateway's.
+/// Maximum size of a response: unlimited, because the gateway has a limit.
 pub const WHOLE: usize = usize::MAX;
 
-/// Between the signs of life of a server.
+/// Time between two keep-alive pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Which server, as whom, and in which project. Options win over variables, and those over the
+/// The server, the key and the project. Options override variables, and variables override the
 /// profile.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
@@ -39,14 +39,14 @@ pub struct ClientOptions {
     pub project: Option<String>,
 }
 
-/// The same for commands that are not of one project.
+/// The options of commands without a project.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ServerOptions {
     /// The gateway, as http://HOST:PORT or https://HOST [default: http://127.0.0.1:8080]
     #[arg(long, global = true, env = "OUTRIDER_SERVER", value_name = "URL")]
     pub server: Option<String>,
-    /// The API key. Better in the variable or in a profile: other users of this machine can see
+    /// The API key. Prefer the variable or a profile, because other users of this machine can see
     /// command lines.
     #[arg(
         long,
@@ -59,12 +59,12 @@ pub struct ServerOptions {
     /// The profile in ~/.config/outrider/config.toml [default: default]
     #[arg(long, global = true, env = "OUTRIDER_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
-    /// Prints the JSON that REST would answer.
+    /// Prints the JSON that REST would return.
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What every call to the gateway carries.
+/// A channel that adds the credentials to every call.
 pub type Service = InterceptedService<Channel, Credentials>;
 
 /// A connection to a gateway.
@@ -75,13 +75,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. Fails with [`Failure::Usage`] without a key, with [`Failure::Unreachable`] when
-    /// nobody answers.
+    /// Connects. Fails with [`Failure::Usage`] without a key, and with [`Failure::Unreachable`] if
+    /// the server does not answer.
     pub async fn open(options: &ClientOptions) -> Result<Self, Failure> {
         Self::within(&options.server, options.project.clone()).await
     }
 
-    /// The same for a command whose project is an option of its own, if it has one.
+    /// Connects for a command with its own option for the project.
     pub async fn within(options: &ServerOptions, project: Option<String>) -> Result<Self, Failure> {
         let profile = profile::load(options.profile.as_deref())?;
         let key = options.key.clone().or(profile.key);
@@ -97,12 +97,12 @@ impl Session {
         })
     }
 
-    /// What the generated clients call.
+    /// Returns the service for the generated clients.
     pub fn service(&self) -> Service {
         self.service.clone()
     }
 
-    /// The project, which most calls need.
+    /// Returns the project, which most calls need.
     pub fn project(&self) -> Result<String, Failure> {
         self.project
             .clone()
@@ -130,7 +130,7 @@ async fn connect(server: &str) -> Result<Channel, Failure> {
     }
     let endpoint =
         endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
-    // A server that is gone without a word is noticed while a stream is open.
+    // While a stream is open, a server that vanished silently is noticed.
     let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     endpoint
         .connect()

@@ -1,6 +1,6 @@
 //! `outrider deliveries`.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use outrider_proto::dispatch::{
     DeliveryStatus, GetDeliveryAttemptRequest, GetDeliveryRequest, ListDeliveriesRequest,
     ListDeliveryAttemptsRequest, RetryDeliveryRequest,
@@ -12,6 +12,7 @@ use super::{
     connection::{Session, WHOLE},
     input::{Page, Span},
     output::Column,
+    status::Status,
     watch::{self, Watch},
 };
 
@@ -47,22 +48,22 @@ pub struct Deliveries {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Deliveries, newest first.
+    /// Lists deliveries, newest first.
     List(List),
-    /// One delivery.
+    /// Shows a delivery.
     Get { id: String },
-    /// Attempts a pending delivery at once; sends a finished one again, as a new delivery.
+    /// Attempts a pending delivery at once, or sends a finished one again as a new delivery.
     Retry { id: String },
-    /// What happens to deliveries, as it happens.
+    /// Prints changes of deliveries as they happen.
     Watch(Watch),
-    /// The attempts of a delivery.
+    /// Lists the attempts of a delivery.
     Attempts {
         /// The delivery, dlv_….
         id: String,
         #[command(flatten)]
         page: Page,
     },
-    /// One attempt with what the endpoint answered.
+    /// Shows an attempt with the endpoint's response.
     Attempt {
         /// The attempt, att_….
         id: String,
@@ -75,38 +76,18 @@ pub struct List {
     pub page: Page,
     #[command(flatten)]
     pub span: Span,
-    /// Only of this event.
+    /// Only deliveries of this event.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub event: String,
-    /// Only of this type of event.
+    /// Only deliveries of events of this type.
     #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "TYPE")]
     pub event_type: String,
-    /// Only to this endpoint.
+    /// Only deliveries to this endpoint.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub endpoint: String,
-    /// Only those that stand here.
+    /// Only deliveries with this status.
     #[arg(long, value_enum)]
     pub status: Option<Status>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Status {
-    Pending,
-    Delivered,
-    Failed,
-    Cancelled,
-}
-
-impl Status {
-    /// As requests carry it.
-    pub fn wire(self) -> DeliveryStatus {
-        match self {
-            Self::Pending => DeliveryStatus::Pending,
-            Self::Delivered => DeliveryStatus::Delivered,
-            Self::Failed => DeliveryStatus::Failed,
-            Self::Cancelled => DeliveryStatus::Cancelled,
-        }
-    }
 }
 
 impl List {

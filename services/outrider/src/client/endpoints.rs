@@ -34,24 +34,24 @@ pub struct Endpoints {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Endpoints, oldest first.
+    /// Lists endpoints, oldest first.
     List {
         #[command(flatten)]
         page: Page,
-        /// Only of this owner.
+        /// Only endpoints of this owner.
         #[arg(long, default_value = "", hide_default_value = true)]
         owner: String,
     },
-    /// One endpoint.
+    /// Shows an endpoint.
     Get { id: String },
-    /// Makes an endpoint and prints its signing secret.
+    /// Creates an endpoint, and prints its signing secret.
     Create {
         #[command(flatten)]
         fields: Fields,
-        /// An ep_… id of your choice.
+        /// A chosen id, ep_….
         #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
-        /// A signing secret to keep, whsec_….
+        /// An existing signing secret, whsec_….
         #[arg(long, default_value = "", hide_default_value = true)]
         secret: String,
     },
@@ -60,41 +60,41 @@ pub enum Action {
         id: String,
         #[command(flatten)]
         fields: Fields,
-        /// Fields to clear, such as description or headers; several by commas.
+        /// Fields to clear, such as description or headers; separated by commas.
         #[arg(long, value_delimiter = ',', value_name = "FIELD")]
         clear: Vec<String>,
     },
-    /// Deletes an endpoint and its subscriptions; pending deliveries are cancelled.
+    /// Deletes an endpoint and its subscriptions, and cancels its pending deliveries.
     Delete { id: String },
-    /// The signing secret.
+    /// Prints the signing secret of an endpoint.
     Secret { id: String },
 }
 
-/// What may be set.
+/// The fields that can be set.
 #[derive(Debug, Args)]
 pub struct Fields {
-    /// Where webhooks go.
+    /// The URL that receives webhooks.
     #[arg(long)]
     pub url: Option<String>,
-    /// For people.
+    /// The description.
     #[arg(long)]
     pub description: Option<String>,
-    /// Whether it is sent to.
+    /// Whether deliveries are sent to the endpoint.
     #[arg(long, value_enum)]
     pub state: Option<State>,
-    /// The time for one exchange, 1s to 30s.
+    /// The timeout of a request with its response, 1s to 30s.
     #[arg(long, value_parser = duration, value_name = "TIME")]
     pub timeout: Option<Duration>,
-    /// Requests under way at once.
+    /// Maximum number of requests in flight.
     #[arg(long, value_name = "N")]
     pub max_in_flight: Option<u32>,
-    /// A header sent with every request; may be repeated.
+    /// A header that is sent with every request; can be repeated.
     #[arg(long = "header", value_parser = pair, value_name = "NAME=VALUE")]
     pub headers: Vec<(String, String)>,
-    /// A note that is not sent; may be repeated.
+    /// A note that is not sent; can be repeated.
     #[arg(long = "metadata", value_parser = pair, value_name = "NAME=VALUE")]
     pub metadata: Vec<(String, String)>,
-    /// The customer that it belongs to.
+    /// The customer that the endpoint belongs to.
     #[arg(long)]
     pub owner: Option<String>,
 }

@@ -19,7 +19,7 @@ use super::{
     connection::{Session, WHOLE},
     input::{Mask, Page},
     output::Column,
-    publish::source,
+    source::source,
 };
 
 const COLUMNS: &[Column] = &[
@@ -39,14 +39,14 @@ pub struct EventTypes {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Event types, oldest first, without their schemas.
+    /// Lists event types, oldest first, without their schemas.
     List(Page),
-    /// One event type with its schema.
+    /// Shows an event type with its schema.
     Get {
         /// The type, such as invoice.paid.
         event_type: String,
     },
-    /// Adds a type to the catalogue.
+    /// Adds an event type to the catalog.
     Create {
         /// The type, such as invoice.paid.
         event_type: String,
@@ -59,27 +59,27 @@ pub enum Action {
         event_type: String,
         #[command(flatten)]
         fields: Fields,
-        /// Fields to clear, such as schema; several by commas.
+        /// Fields to clear, such as schema; separated by commas.
         #[arg(long, value_delimiter = ',', value_name = "FIELD")]
         clear: Vec<String>,
     },
-    /// Takes a type out of the catalogue: its events are published without validation.
+    /// Removes an event type from the catalog. Its events are then published without validation.
     Delete {
         /// The type.
         event_type: String,
     },
 }
 
-/// What may be set.
+/// The fields that can be set.
 #[derive(Debug, Args)]
 pub struct Fields {
-    /// For people.
+    /// The description.
     #[arg(long)]
     pub description: Option<String>,
-    /// The file that holds the JSON Schema for payloads; - for standard input.
+    /// The file with the JSON Schema for payloads; - for standard input.
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
-    /// Whether publishing it is warned of.
+    /// Whether publishing the type returns a warning.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     pub deprecated: Option<bool>,
 }
@@ -153,7 +153,7 @@ pub async fn run(options: EventTypes) -> Result<(), Failure> {
     }
 }
 
-/// The text of a schema, as it stands but for the white space around it.
+/// Reads the text of a schema without surrounding white space.
 fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let most = limits::SCHEMA_BYTES as u64;

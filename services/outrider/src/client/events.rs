@@ -32,20 +32,20 @@ pub struct Events {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Events, newest first, without payloads.
+    /// Lists events, newest first, without payloads.
     List {
         #[command(flatten)]
         page: Page,
         #[command(flatten)]
         span: Span,
-        /// Only of this type.
+        /// Only events of this type.
         #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "TYPE")]
         event_type: String,
     },
-    /// One event with its payload.
+    /// Shows an event with its payload.
     Get { id: String },
-    /// Erases the payload of an event, and what endpoints answered, for ever; refused while a
-    /// delivery of it is pending.
+    /// Erases the payload of an event and the responses of endpoints permanently. Refused while a
+    /// delivery of the event is pending.
     Erase { id: String },
 }
 

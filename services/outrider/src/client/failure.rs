@@ -1,4 +1,4 @@
-//! How a command failed, and with which exit code.
+//! Failures of commands, and their exit codes.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use tonic::{Code, Status};
 
 use crate::printable::printable;
 
-/// Why a command did not do what it was asked.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub enum Failure {
     /// The server refused, or something on this side failed. Exit code 1.
     Refused(Error),
-    /// Anything else that failed on this side. Exit code 1.
+    /// Another failure on this side. Exit code 1.
     Other(anyhow::Error),
-    /// The command line does not say what is needed. Exit code 2.
+    /// The command line is incomplete or wrong. Exit code 2.
     Usage(String),
     /// The server does not answer. Exit code 3.
     Unreachable(String),
-    /// What was looked at is not as it must be. Exit code 4.
+    /// The checked data is wrong. Exit code 4.
     Broken(String),
 }
 
 impl Failure {
-    /// The exit code of the process.
+    /// Returns the exit code of the process.
     pub fn code(&self) -> u8 {
         match self {
             Self::Refused(_) | Self::Other(_) => 1,
@@ -42,7 +42,7 @@ impl fmt::Display for Failure {
                 write!(f, "{}: {}", error.reason, printable(&error.message))?;
                 for violation in &error.violations {
                     let text = format!("{}: {}", violation.field, violation.description);
-                    // A lone violation is often the message itself.
+                    // A single violation is often the message itself.
                     if text != error.message {
                         write!(f, "\n  {}", printable(&text))?;
                     }
@@ -70,7 +70,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error with its causes, each once: many errors tell their cause themselves.
+/// Formats an error with its causes, each once, because many errors contain their cause.
 fn chain(error: &anyhow::Error) -> String {
     let mut told: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -88,8 +88,8 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// An answer of the gateway says why in its details; one without comes from the transport, or from
-/// something that is no gateway.
+/// A response of the gateway has details. One without details comes from the transport, or from
+/// something that is not a gateway.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         if status.details().is_empty()

@@ -1,4 +1,4 @@
-//! A stream that is followed until somebody ends it: broken off, it is opened again where it was.
+//! Follows a stream until it is ended. A stream that breaks is opened again at its last cursor.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -8,12 +8,12 @@ use tonic::{Code, Response, Status, Streaming};
 use super::Failure;
 use crate::{printable::one_line, shutdown};
 
-/// Waits before a stream is opened again: the first, which is doubled up to the longest.
+/// Waits before a stream is opened again: the first, which doubles, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Follows a stream of messages until SIGINT or SIGTERM, or until `told` breaks. `open` opens it at
-/// a cursor, `cursor` is that of a message. Fails when it cannot be opened at all, or when going on
-/// would not help.
+/// a cursor, and `cursor` returns the cursor of a message. Fails if the stream cannot be opened at
+/// all, or if opening it again would not help.
 pub async fn follow<M>(
     from: String,
     open: impl AsyncFnMut(String) -> Result<Response<Streaming<M>>, Status>,
@@ -60,7 +60,7 @@ impl<O, C, T> Following<O, C, T> {
         }
     }
 
-    /// Until the stream breaks off.
+    /// Reads until the stream breaks off.
     async fn read<M>(
         &mut self,
         mut stream: Streaming<M>,
@@ -110,7 +110,7 @@ fn status_wait(status: &Status) -> Option<Duration> {
     (!status.details().is_empty()).then(|| from_status(status).retry_after).flatten()
 }
 
-/// Whether the same may succeed later: the server or the way to it was gone, or it was full.
+/// Whether a retry may succeed: the server was unreachable or overloaded.
 fn may_go_on(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable
@@ -118,7 +118,7 @@ fn may_go_on(status: &Status) -> bool {
         | Code::Unknown
         | Code::ResourceExhausted
         | Code::DeadlineExceeded => true,
-        // A connection that breaks in the middle; an error of the server's own has details.
+        // A connection that broke in the middle. An error of the server itself has details.
         Code::Internal => status.details().is_empty(),
         _ => false,
     }

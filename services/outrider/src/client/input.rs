@@ -1,4 +1,4 @@
-//! Arguments that several commands share, and their values.
+//! Arguments that several commands share.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -12,36 +12,36 @@ pub const HEADER: &str = "--header";
 /// The flag of metadata.
 pub const METADATA: &str = "--metadata";
 
-/// Which page of a list.
+/// The page of a list.
 #[derive(Debug, Args)]
 pub struct Page {
-    /// At most so many; 1 to 500 [default: 50]
+    /// Maximum number of items, 1 to 500 [default: 50]
     #[arg(long, value_name = "N")]
     pub page_size: Option<i32>,
-    /// From the last page, with the same filters.
+    /// The token from the last page; use the same filters.
     #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
     pub page_token: String,
 }
 
 impl Page {
-    /// As requests carry it: 0 asks for the default.
+    /// Returns the size for a request, where 0 requests the default.
     pub fn size(&self) -> i32 {
         self.page_size.unwrap_or(0)
     }
 }
 
-/// From when to when.
+/// A range of time.
 #[derive(Debug, Args)]
 pub struct Span {
-    /// Only of this time or later: RFC 3339, or an age such as 2h.
+    /// Only items of this time or later: RFC 3339, or an age such as 2h.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub since: Option<Timestamp>,
-    /// Only before this time.
+    /// Only items before this time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub until: Option<Timestamp>,
 }
 
-/// RFC 3339, or an age such as `2h`.
+/// Parses RFC 3339, or an age such as `2h`.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(age) = humantime::parse_duration(text) {
         return SystemTime::now()
@@ -57,7 +57,7 @@ pub fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| "must be a time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
-/// A length of time such as `15s`.
+/// Parses a duration such as `15s`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     Duration::try_from(parsed).map_err(|_| "is too long".to_owned())
@@ -73,8 +73,8 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The values of a flag as messages carry them. Of two of one name, one would have no effect; names
-/// of headers have no case.
+/// Converts the values of a flag to a map. Refuses duplicate names, because one would have no
+/// effect. Names of headers are not case-sensitive.
 pub fn map(flag: &str, pairs: Vec<(String, String)>) -> Result<HashMap<String, String>, Failure> {
     let mut map = HashMap::new();
     for (name, value) in pairs {
@@ -89,7 +89,7 @@ pub fn map(flag: &str, pairs: Vec<(String, String)>) -> Result<HashMap<String, S
     Ok(map)
 }
 
-/// The fields of an update: those that were given, and those to clear.
+/// The fields of an update: the given ones, and those to clear.
 #[derive(Default)]
 pub struct Mask(Vec<String>);
 
@@ -99,7 +99,7 @@ impl Mask {
         Self(fields)
     }
 
-    /// A field's new value, and the field's name in the mask when there is one.
+    /// Returns the new value of a field, and adds its name to the mask if there is one.
     pub fn take<T: Default>(&mut self, field: &str, value: Option<T>) -> T {
         if value.is_some() {
             self.0.push(field.to_owned());
@@ -107,7 +107,7 @@ impl Mask {
         value.unwrap_or_default()
     }
 
-    /// The same for a list or map, where empty means not given.
+    /// Like `take`, for a list or map. An empty one counts as not given.
     pub fn take_all<T>(&mut self, field: &str, values: Vec<T>) -> Vec<T> {
         if !values.is_empty() {
             self.0.push(field.to_owned());
@@ -115,7 +115,8 @@ impl Mask {
         values
     }
 
-    /// As a request carries it; an error when nothing would change, or one thing in two ways.
+    /// Returns the mask for a request. Fails if nothing would change, or if a field is both set and
+    /// cleared.
     pub fn finish(self) -> Result<Option<FieldMask>, Failure> {
         if self.0.is_empty() {
             return Err(Failure::Usage(

@@ -1,5 +1,5 @@
-//! Messages as the JSON that REST answers: names as in the protos, payloads as `data` or
-//! `data_base64`, strings that hold JSON as that.
+//! Converts messages to the JSON of REST: names as in the protos, payloads as `data` or
+//! `data_base64`, and strings with JSON as JSON.
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -9,16 +9,16 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Se
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, value::RawValue};
 
-/// A message in JSON, with the text of its payload, if it has one, as it stands.
+/// A message in JSON, with the unchanged text of its payload, if it has one.
 pub struct Answer {
     pub value: Value,
     payload: Option<Box<RawValue>>,
-    /// What it is a message of.
+    /// The type of the message.
     descriptor: MessageDescriptor,
 }
 
 impl Answer {
-    /// From a message.
+    /// Converts a message.
     pub fn of<M: Message + Name>(message: &M) -> Result<Self> {
         let name = M::full_name();
         let descriptor = DESCRIPTORS
@@ -34,7 +34,7 @@ impl Answer {
         Ok(Self { value, payload, descriptor })
     }
 
-    /// What is in a page: the items of its one list of messages.
+    /// Returns the items of a page: those of its only list of messages.
     pub fn items(&self) -> impl Iterator<Item = &Value> {
         let list = self
             .descriptor
@@ -43,13 +43,13 @@ impl Answer {
         list.and_then(|list| self.value.get(list.name())?.as_array()).into_iter().flatten()
     }
 
-    /// Takes the value of the string that holds JSON, if the message has one that is set.
+    /// Takes the value of the string that contains JSON, if the message has one that is set.
     pub fn take_json_text(&mut self) -> Option<Value> {
         let name = json_text_of(&self.descriptor)?.name().to_owned();
         self.value.as_object_mut()?.shift_remove(&name)
     }
 
-    /// The payload's text, when it is JSON.
+    /// Returns the text of the payload, if it is JSON.
     pub fn payload(&self) -> Option<&str> {
         self.payload.as_deref().map(RawValue::get)
     }
@@ -71,7 +71,7 @@ impl Serialize for Answer {
     }
 }
 
-/// Events in lists have no payload; REST leaves the field out.
+/// Events in lists have no payload, and REST omits the field.
 fn each_event(value: &mut Value) {
     if let Some(events) = value.get_mut("events").and_then(Value::as_array_mut) {
         for event in events {
@@ -80,8 +80,8 @@ fn each_event(value: &mut Value) {
     }
 }
 
-/// Puts the JSON that a string holds in the place of the string, here and in what is in it; one
-/// without leaves the field out.
+/// Replaces strings that contain JSON by that JSON, recursively. Omits the field if the string is
+/// empty.
 fn json_texts(descriptor: &MessageDescriptor, value: &mut Value) {
     let Some(fields) = value.as_object_mut() else { return };
     if let Some(name) = json_text_of(descriptor).map(|field| field.name().to_owned()) {
@@ -104,7 +104,7 @@ fn json_texts(descriptor: &MessageDescriptor, value: &mut Value) {
     }
 }
 
-/// The field that says of itself that it holds the text of JSON.
+/// Returns the field that is marked as JSON text.
 fn json_text_of(descriptor: &MessageDescriptor) -> Option<FieldDescriptor> {
     let extension = DESCRIPTORS.get_extension_by_name("outrider.options.v1.json_text")?;
     descriptor
@@ -112,8 +112,8 @@ fn json_text_of(descriptor: &MessageDescriptor) -> Option<FieldDescriptor> {
         .find(|field| field.options().get_extension(&extension).as_bool() == Some(true))
 }
 
-/// Takes `payload` out of an event: its text when it is the JSON that it is said to be, else
-/// `data_base64` in its place.
+/// Takes `payload` out of an event: returns its text if it is JSON, and otherwise replaces it by
+/// `data_base64`.
 fn split_payload(value: &mut Value) -> Option<Box<RawValue>> {
     let content_type = value.get("content_type").and_then(Value::as_str).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -35,25 +35,25 @@ pub struct Keys {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// The keys within your own key's reach, oldest first.
+    /// Lists the keys that your key has access to, oldest first.
     List(Page),
-    /// One key, without its token.
+    /// Shows a key without its token.
     Get { id: String },
-    /// Makes a key for the project and prints its token, this once.
+    /// Creates a key for the project, and prints its token once.
     Create {
-        /// The name shown to people.
+        /// The display name.
         name: String,
-        /// What it may do, such as events_publish; several by commas.
+        /// The scopes, such as events_publish; separated by commas.
         #[arg(long = "scopes", value_delimiter = ',', required = true, value_parser = scope,
             value_name = "SCOPE")]
         scopes: Vec<Scope>,
-        /// When it ends, in RFC 3339.
+        /// The expiry time, in RFC 3339.
         #[arg(long, value_name = "TIME", value_parser = instant)]
         expires: Option<Timestamp>,
-        /// The project that it is for [env: OUTRIDER_PROJECT, or of the profile]
+        /// The project of the key [env: OUTRIDER_PROJECT, or that of the profile]
         #[arg(long, value_name = "PROJECT", conflicts_with = "organization_wide")]
         project: Option<String>,
-        /// For every project of the organisation.
+        /// Creates a key for every project of the organization.
         #[arg(long)]
         organization_wide: bool,
     },
@@ -62,13 +62,13 @@ pub enum Action {
         id: String,
         #[arg(long)]
         name: Option<String>,
-        /// What it may do, instead of what it may now; several by commas.
+        /// The new scopes, which replace the current ones; separated by commas.
         #[arg(long = "scopes", value_delimiter = ',', value_parser = scope, value_name = "SCOPE")]
         scopes: Vec<Scope>,
-        /// When it ends, in RFC 3339.
+        /// The expiry time, in RFC 3339.
         #[arg(long, value_name = "TIME", value_parser = instant)]
         expires: Option<Timestamp>,
-        /// Fields to clear, such as expire_time; several by commas.
+        /// Fields to clear, such as expire_time; separated by commas.
         #[arg(long, value_delimiter = ',', value_name = "FIELD")]
         clear: Vec<String>,
     },
@@ -96,8 +96,8 @@ fn word(scope: Scope) -> &'static str {
 
 pub async fn run(options: Keys) -> Result<(), Failure> {
     let project = match &options.action {
-        // Not a variable of the option: beside --organization-wide it is passed over, as a
-        // profile's is.
+        // Not a variable of the option, because with --organization-wide it is ignored, like that
+        // of a profile.
         Action::Create { project, .. } => project.clone().or_else(|| std::env::var(PROJECT).ok()),
         _ => None,
     };

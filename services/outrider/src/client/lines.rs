@@ -10,29 +10,24 @@ use outrider_proto::ingest::NewEvent;
 use tokio::sync::mpsc;
 
 use super::{
-    ClientOptions, Failure, connection::Session, publish::source, stream::Publisher, tally::Tally,
+    ClientOptions, Failure,
+    connection::Session,
+    source::source,
+    stream::{Line, Publisher},
+    tally::Tally,
 };
 
-/// The longest line, in bytes: no server may be set to take more.
+/// Maximum length of a line, in bytes. No server can be configured to accept more.
 const LINE_BYTES: u64 = 512 * 1024 * 1024;
-/// Lines that are read ahead.
+/// Maximum number of lines that are read ahead.
 const AHEAD: usize = 32;
 
-/// By the reader of the gateway, so that a line means what it means as a body of REST.
+/// Parses with the reader of the gateway, so that a line means the same as a body of REST.
 fn parse(text: Vec<u8>) -> Result<NewEvent, String> {
     outrider_gateway::read_event(&text.into()).map_err(|error| error.message.into_owned())
 }
 
-/// A line that is not blank.
-#[derive(Debug)]
-pub struct Line {
-    /// From 1.
-    pub number: u64,
-    /// The event, or why it is none.
-    pub event: Result<NewEvent, String>,
-}
-
-/// Publishes every line. Fails when any event was refused.
+/// Publishes every line. Fails if any event was refused.
 pub async fn run(
     options: &ClientOptions,
     path: &Path,
@@ -42,8 +37,8 @@ pub async fn run(
     let session = Session::open(options).await?;
     let (sender, mut lines) = mpsc::channel(AHEAD);
     let name = path.display().to_string();
-    // A thread of its own: a read of standard input cannot be interrupted, and must hold up neither
-    // acknowledgements nor the end.
+    // On a thread of its own, because a read of standard input cannot be interrupted, and must hold
+    // up neither acknowledgments nor the end.
     std::thread::spawn(move || read(reader, &name, &sender));
     let mut tally = Tally::new(session.output.json);
     let outcome = Publisher::new(&session, stream_id)?.publish(&mut lines, &mut tally).await;
@@ -57,7 +52,7 @@ pub async fn run(
     }
 }
 
-/// Reads to the end, or as far as someone takes it.
+/// Reads to the end, or until the receiver is gone.
 fn read(mut reader: impl BufRead, name: &str, lines: &mpsc::Sender<Result<Line, Failure>>) {
     let mut text = Vec::new();
     for number in 1_u64.. {
@@ -74,7 +69,7 @@ fn read(mut reader: impl BufRead, name: &str, lines: &mpsc::Sender<Result<Line, 
     }
 }
 
-/// The length of the next line; none at the end.
+/// Returns the length of the next line, or `None` at the end.
 fn next(
     reader: &mut impl BufRead,
     text: &mut Vec<u8>,
@@ -102,9 +97,10 @@ mod tests {
     #[test]
     fn lines_are_events_as_rest_takes_them() {
         let parse = |text: &str| parse(text.as_bytes().to_vec());
-        let event = parse(
-            r#"{"event_type": "a.b", "data": {"n": 1.0,  "n": 2}, "idempotencyKey": "k", "headers": {"x": "y"}, "deliver_at": "2030-01-01T00:00:00Z"}"#,
-        )
+        let event = parse(concat!(
+            r#"{"event_type": "a.b", "data": {"n": 1.0,  "n": 2}, "idempotencyKey": "k", "#,
+            r#""headers": {"x": "y"}, "deliver_at": "2030-01-01T00:00:00Z"}"#
+        ))
         .unwrap();
         assert_eq!(event.payload.as_ref(), br#"{"n": 1.0,  "n": 2}"#);
         assert_eq!((event.event_type.as_str(), event.idempotency_key.as_str()), ("a.b", "k"));

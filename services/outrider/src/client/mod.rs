@@ -1,4 +1,4 @@
-//! Commands that call a running gateway by gRPC: a file per noun, and what they share.
+//! Commands that call a running gateway by gRPC. Each noun has a file.
 
 mod connection;
 pub mod deliveries;
@@ -15,6 +15,8 @@ mod output;
 mod profile;
 pub mod projects;
 pub mod publish;
+mod source;
+mod status;
 mod stream;
 pub mod subscriptions;
 pub mod tail;

@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for scripts.
+//! Prints the output of commands: tables for people, JSON for scripts.
 
 use std::{io::IsTerminal as _, ops::ControlFlow};
 
@@ -16,7 +16,7 @@ use crate::{
 /// A column: its title and the path of its field, such as `http.url`.
 pub type Column = (&'static str, &'static str);
 
-/// How to print.
+/// The form of the output.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     pub json: bool,
@@ -24,13 +24,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// Colour only on a terminal, and not where NO_COLOR is set.
+    /// Uses color only on a terminal, and not if NO_COLOR is set.
     pub fn new(json: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { json, colour: std::io::stdout().is_terminal() && !refused }
     }
 
-    /// One thing: its fields below each other.
+    /// Prints one object, a field per line.
     pub fn one<M: Message + Name>(self, message: &M) -> Result<(), Failure> {
         let mut answer = Answer::of(message)?;
         if self.json {
@@ -39,7 +39,7 @@ impl Output {
         let json_text = answer.take_json_text();
         let mut table = self.table();
         for (field, value) in answer.value.as_object().into_iter().flatten() {
-            // An answer such as {"endpoint": {…}, "secret": …} is shown flat.
+            // A response such as {"endpoint": {…}, "secret": …} is flattened.
             match value.as_object().filter(|inner| inner.keys().any(|key| key.ends_with("_id"))) {
                 Some(inner) => {
                     inner.iter().for_each(|(field, value)| self.row(&mut table, field, value))
@@ -60,8 +60,8 @@ impl Output {
         Ok(stdout::write(&text)?)
     }
 
-    /// What a list answered: a page with a line for each item, and how to get the next page. What
-    /// the items are, the answer's type says.
+    /// Prints a page of a list, with a line per item, and how to get the next page. The type of the
+    /// response determines the items.
     pub fn page<M: Message + Name>(
         self,
         answer: Response<M>,
@@ -85,9 +85,9 @@ impl Output {
         Ok(())
     }
 
-    /// One of many that come as they happen: a line each, with its payload, if any, below. Breaks
-    /// when nobody reads them any more. In JSON it is what REST sends: the cursor and the thing
-    /// under its name.
+    /// Prints an item of a stream: a line, with its payload, if any, below. Breaks if standard
+    /// output is closed. In JSON, prints what REST sends: the cursor, and the object under its
+    /// name.
     pub fn live<M: Message + Name>(
         self,
         cursor: &str,
@@ -116,7 +116,7 @@ impl Output {
         })
     }
 
-    /// That it is done, where the answer says nothing more.
+    /// Prints that the command is done, if the response is empty.
     pub fn done(self, message: &str) -> Result<(), Failure> {
         let text = if self.json { "{}" } else { message };
         Ok(stdout::write(&format!("{text}\n"))?)
@@ -139,7 +139,7 @@ impl Output {
     fn table(self) -> Table {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
-        // Lines are broken for a terminal only: programs that read columns need whole ones.
+        // Lines are broken for a terminal only, because programs that read columns need whole ones.
         table.set_content_arrangement(if std::io::stdout().is_terminal() {
             ContentArrangement::Dynamic
         } else {
@@ -162,7 +162,7 @@ impl Output {
     }
 }
 
-/// Line ends in JSON are white space; a payload may have them.
+/// Line ends in JSON are white space, and a payload may contain them.
 fn on_one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }
@@ -171,8 +171,8 @@ fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
     path.split('.').fold(value, |value, name| &value[name])
 }
 
-/// A value on one line. Enums are shown without the name of their type: DELIVERY_STATUS_DELIVERED
-/// is `delivered`.
+/// Formats a value on one line. Enums are shown without the name of their type:
+/// DELIVERY_STATUS_DELIVERED is `delivered`.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -13,7 +13,7 @@ use super::Failure;
 
 const DEFAULT: &str = "default";
 
-/// One profile; the key is a secret.
+/// A profile. The key is a secret.
 #[derive(Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
@@ -28,7 +28,8 @@ struct Profiles {
     profiles: BTreeMap<String, Profile>,
 }
 
-/// The profile of this name; the empty one when none is named and there is no `default`.
+/// Returns the profile with this name. Returns an empty one if no name is given and there is no
+/// `default`.
 pub fn load(name: Option<&str>) -> Result<Profile, Failure> {
     match path() {
         Some(path) => read(&path, name),
@@ -36,7 +37,7 @@ pub fn load(name: Option<&str>) -> Result<Profile, Failure> {
     }
 }
 
-/// `$XDG_CONFIG_HOME/outrider/config.toml`, by default below `~/.config`.
+/// Returns `$XDG_CONFIG_HOME/outrider/config.toml`, by default below `~/.config`.
 fn path() -> Option<PathBuf> {
     let variable =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -64,7 +65,7 @@ fn read(path: &Path, name: Option<&str>) -> Result<Profile, Failure> {
             "{shown} holds keys, but others may use it (mode {mode:o}): run chmod 600 {shown}"
         )));
     }
-    // The message of the parser would show the line, which may be that of a key.
+    // The message of the parser would show the line, which may contain a key.
     let profiles: Profiles = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
         Failure::Usage(format!("{shown}, line {line}: {}", error.message()))

@@ -31,21 +31,21 @@ pub struct Projects {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// The projects within the key's reach, oldest first.
+    /// Lists the projects that the key has access to, oldest first.
     List(Page),
-    /// One project.
+    /// Shows a project.
     Get { id: String },
-    /// Makes a project.
+    /// Creates a project.
     Create {
-        /// The name shown to people.
+        /// The display name.
         name: String,
-        /// A prj_… id of your choice.
+        /// A chosen id, prj_….
         #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
-        /// What becomes of events that the catalogue of event types speaks against [default: off]
+        /// The treatment of events that do not match the catalog of event types [default: off]
         #[arg(long, value_enum, value_name = "MODE")]
         schema_validation: Option<Validation>,
-        /// After so long payloads are erased, 1m to 3650d [default: kept as long as the events]
+        /// How long payloads are kept, 1m to 3650d [default: as long as the events]
         #[arg(long, value_parser = duration, value_name = "TIME")]
         payload_retention: Option<Duration>,
     },
@@ -55,15 +55,14 @@ pub enum Action {
         /// The new name.
         #[arg(long)]
         name: Option<String>,
-        /// What becomes of events that the catalogue of event types speaks against.
+        /// The treatment of events that do not match the catalog of event types.
         #[arg(long, value_enum, value_name = "MODE")]
         schema_validation: Option<Validation>,
-        /// After so long payloads are erased, 1m to 3650d; none: they are kept as long as the
-        /// events.
+        /// How long payloads are kept, 1m to 3650d; none: as long as the events.
         #[arg(long, value_parser = retention, value_name = "TIME|none")]
         payload_retention: Option<Retention>,
     },
-    /// Deletes a project: nothing is accepted any more, and what is pending is cancelled.
+    /// Deletes a project. It accepts no more events, and its pending deliveries are canceled.
     Delete { id: String },
 }
 
@@ -83,9 +82,9 @@ fn retention(text: &str) -> Result<Retention, String> {
 pub enum Validation {
     /// Nothing is validated.
     Off,
-    /// They are accepted with a warning.
+    /// Events are accepted with a warning.
     Warn,
-    /// They are refused.
+    /// Events are refused.
     Reject,
 }
 

@@ -17,9 +17,10 @@ use super::{
     connection::{Session, WHOLE},
     input::{HEADER, METADATA, instant, map, pair},
     lines,
+    source::source,
 };
 
-/// The largest payload that is read, in bytes: no server may be set to take more.
+/// Maximum size of a payload, in bytes. No server can be configured to accept more.
 const MAX_PAYLOAD_BYTES: u64 = 256 * 1024 * 1024;
 
 #[derive(Debug, Args)]
@@ -30,42 +31,41 @@ pub struct Publish {
     /// The payload; - for standard input.
     #[arg(conflicts_with_all = ["file", "lines"])]
     pub data: Option<String>,
-    /// The file that holds the payload; at most 256 MiB are read, and servers take less by default.
+    /// The file with the payload; at most 256 MiB, and servers accept less by default.
     #[arg(long, value_name = "FILE", conflicts_with = "lines")]
     pub file: Option<PathBuf>,
-    /// A file of events, a JSON object per line as REST takes it; - for standard input. They are
-    /// sent over one stream.
+    /// A file of events, a JSON object per line as in REST; - for standard input. They are sent
+    /// over one stream.
     #[arg(long, value_name = "FILE")]
     pub lines: Option<PathBuf>,
-    /// The name of the stream, 1 to 64 visible characters, to repeat a run that was cut: with the
-    /// same name and the same lines, those that were accepted count once [default: one that is used
-    /// once]
+    /// The name of the stream, 1 to 64 visible characters, to repeat an interrupted run: with the
+    /// same name and lines, events that were accepted count once [default: a unique name]
     #[arg(long, value_name = "NAME", requires = "lines")]
     pub stream: Option<String>,
     #[command(flatten)]
     pub details: Details,
-    // Last, since its heading in the help holds for all that follows.
+    // Last, because its heading in the help applies to everything that follows.
     #[command(flatten)]
     pub client: ClientOptions,
 }
 
-/// What may be said of one event.
+/// The properties of an event.
 #[derive(Debug, Args)]
 pub struct Details {
     /// The payload's media type [default: application/json]
     #[arg(long, value_name = "TYPE", conflicts_with = "lines")]
     pub content_type: Option<String>,
-    /// Makes a repeated publish answer with the first event.
+    /// A repeated publish with the same key returns the first event.
     #[arg(long, value_name = "KEY", conflicts_with = "lines")]
     pub idempotency_key: Option<String>,
-    /// Events of one key belong in one order.
+    /// Events with the same key belong in one order.
     #[arg(long, value_name = "KEY", conflicts_with = "lines")]
     pub ordering_key: Option<String>,
-    /// A header for the receiver; may be repeated.
+    /// A header for the receiver; can be repeated.
     #[arg(long = "header", value_parser = pair, value_name = "NAME=VALUE",
         conflicts_with = "lines")]
     pub headers: Vec<(String, String)>,
-    /// A note that is not sent; may be repeated.
+    /// A note that is not sent; can be repeated.
     #[arg(long = "metadata", value_parser = pair, value_name = "NAME=VALUE",
         conflicts_with = "lines")]
     pub metadata: Vec<(String, String)>,
@@ -118,15 +118,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(payload)
-}
-
-/// A file, or standard input for `-`.
-pub fn source(path: &Path) -> Result<Box<dyn Read + Send>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdin()));
-    }
-    match std::fs::File::open(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(Failure::Usage(format!("cannot open {}: {error}", path.display()))),
-    }
 }

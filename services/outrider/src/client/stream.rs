@@ -1,5 +1,5 @@
-//! Publishing over StreamEvents: what is not acknowledged is kept, and sent again on the next
-//! connection.
+//! Publishes over StreamEvents. Events that are not acknowledged are kept, and sent again on the
+//! next connection.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,24 +16,32 @@ use tonic::{Code, Status, Streaming};
 use super::{
     Failure,
     connection::{Service, Session, WHOLE},
-    lines::Line,
     tally::Tally,
 };
 use crate::printable::printable;
 
-/// Connections in a row without an acknowledgement, before it is given up.
+/// Maximum number of connections in a row without an acknowledgment.
 const TRIES: u32 = 10;
-/// The wait before the second of them; then twice as long each time.
+/// The wait before the second connection. It doubles each time.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Messages that wait for the connection to take them.
+/// Maximum number of messages that wait for the connection.
 const OUTBOUND_MESSAGES: usize = 64;
 
+/// A line that is not blank.
+#[derive(Debug)]
+pub struct Line {
+    /// From 1.
+    pub number: u64,
+    /// The event, or the reason why the line is not one.
+    pub event: Result<NewEvent, String>,
+}
+
 /// An event that is not acknowledged.
-struct Kept {
+struct Unacknowledged {
     line: u64,
     event: NewEvent,
-    /// Whether its rejection was told: it may come again after a reconnect.
+    /// Whether its rejection was printed. It may be rejected again after a reconnect.
     refused: bool,
 }
 
@@ -41,25 +49,25 @@ pub struct Publisher {
     api: IngestServiceClient<Service>,
     project: String,
     stream_id: String,
-    /// The sequence number of the first that is kept.
+    /// The sequence number of the first kept event.
     first: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Unacknowledged>,
     /// Bytes of their payloads.
     bytes: u64,
     /// Whether there are no more lines.
     at_end: bool,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 enum End {
     /// Everything is acknowledged.
     Done,
-    /// It broke, or the server wants another; after so long when it said so.
+    /// The connection broke, or the server asked for another, possibly after a time.
     Again(String, Option<Duration>),
 }
 
 impl Publisher {
-    /// Over a session; a stream without a name gets one that is used once.
+    /// Publishes over a session. A stream without a name gets a unique one.
     pub fn new(session: &Session, stream_id: Option<String>) -> Result<Self, Failure> {
         Ok(Self {
             api: IngestServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
@@ -72,7 +80,7 @@ impl Publisher {
         })
     }
 
-    /// Publishes all lines, over as many connections as it takes.
+    /// Publishes all lines, over as many connections as necessary.
     pub async fn publish(
         &mut self,
         lines: &mut mpsc::Receiver<Result<Line, Failure>>,
@@ -123,58 +131,64 @@ impl Publisher {
         let (out, messages) = mpsc::channel(OUTBOUND_MESSAGES);
         let open =
             StreamOpen { project_id: self.project.clone(), stream_id: self.stream_id.clone() };
-        // The channel is new: there is room.
+        // The channel is new, so there is room.
         let _ = out.send(StreamEventsRequest { kind: Some(Kind::Open(open)) }).await;
         let outbound = futures::stream::unfold(messages, async |mut messages| {
             Some((messages.recv().await?, messages))
         });
         let mut inbound = self.api.stream_events(outbound).await?.into_inner();
         let Some(window) = opened(&mut inbound).await? else { return Ok(ended_early()) };
-        // Of those that are kept: how many were sent on this connection.
+        // The number of kept events that were sent on this connection.
         let mut sent = 0;
         while !(self.at_end && self.kept.is_empty()) {
             let room =
                 self.kept.len() < window.window_events as usize && self.bytes < window.window_bytes;
+            let may_read = !self.at_end && room && sent == self.kept.len();
             tokio::select! {
-                           message = inbound.message() => match message?.map(|message| message.kind) {
-                               Some(Some(Told::Ack(ack))) => sent -= self.acknowledge(&ack, tally),
-                               Some(Some(Told::Rejection(rejection))) => self.reject(&rejection,
-                                   tally),
-                               Some(_) => {}
-                               None => return Ok(ended_early()),
-                           },
-                           // When nothing is taken any more the answer says why.
-                           Ok(place) = out.reserve(), if sent < self.kept.len() => {
-                               let event = StreamedEvent {
-            sequence: self.first + sent as u64, event: Some(self.kept[sent].event.clone()),
-                ..StreamedEvent::default() };
-                               place.send(StreamEventsRequest { kind: Some(Kind::Event(event)) });
-                               sent += 1;
-                           }
-                           line = lines.recv(),
-                               if !self.at_end && room && sent == self.kept.len() => match line {
-                               Some(line) => self.keep(line.map_err(Broken::For)?, tally),
-                               None => self.at_end = true,
-                           },
-                       }
+                message = inbound.message() => match message?.map(|message| message.kind) {
+                    Some(Some(Told::Ack(ack))) => sent -= self.acknowledge(&ack, tally),
+                    Some(Some(Told::Rejection(one))) => self.reject(&one, tally),
+                    Some(_) => {}
+                    None => return Ok(ended_early()),
+                },
+                // If nothing more is accepted, the response has the reason.
+                Ok(place) = out.reserve(), if sent < self.kept.len() => {
+                    place.send(self.message(sent));
+                    sent += 1;
+                }
+                line = lines.recv(), if may_read => match line {
+                    Some(line) => self.keep(line.map_err(Broken::For)?, tally),
+                    None => self.at_end = true,
+                },
+            }
         }
-        // The server says goodbye; whatever it says, everything is acknowledged.
+        // The server ends the call. Whatever it says, everything is acknowledged.
         drop(out);
         while let Ok(Some(_)) = inbound.message().await {}
         Ok(End::Done)
+    }
+
+    /// Returns the message of a kept event.
+    fn message(&self, index: usize) -> StreamEventsRequest {
+        let event = StreamedEvent {
+            sequence: self.first + index as u64,
+            event: Some(self.kept[index].event.clone()),
+            ..StreamedEvent::default()
+        };
+        StreamEventsRequest { kind: Some(Kind::Event(event)) }
     }
 
     fn keep(&mut self, line: Line, tally: &mut Tally) {
         match line.event {
             Ok(event) => {
                 self.bytes += event.payload.len() as u64;
-                self.kept.push_back(Kept { line: line.number, event, refused: false });
+                self.kept.push_back(Unacknowledged { line: line.number, event, refused: false });
             }
             Err(why) => tally.refuse(line.number, &why),
         }
     }
 
-    /// Forgets what is acknowledged; how many those were.
+    /// Forgets acknowledged events. Returns their number.
     fn acknowledge(&mut self, ack: &StreamAck, tally: &mut Tally) -> usize {
         tally.accept(ack);
         let mut count = 0;
@@ -201,11 +215,11 @@ impl Publisher {
     }
 }
 
-/// Why a connection is no more.
+/// The reason why a connection ended.
 enum Broken {
-    /// By what the server or the network said.
+    /// An error of the server or the network.
     Status(Status),
-    /// For good.
+    /// A permanent failure.
     For(Failure),
 }
 
@@ -215,7 +229,7 @@ impl From<Status> for Broken {
     }
 }
 
-/// The window, with which the server begins.
+/// Returns the window, which is in the first message of the server.
 async fn opened(
     inbound: &mut Streaming<StreamEventsResponse>,
 ) -> Result<Option<StreamOpened>, Status> {
@@ -233,7 +247,7 @@ fn ended_early() -> End {
 
 /// Whether another connection may help.
 fn again(status: Status) -> Result<End, Failure> {
-    // What no server of ours said was said by the network.
+    // An error without details does not come from our server, but from the network.
     let of_network = status.details().is_empty()
         && matches!(
             status.code(),
@@ -260,7 +274,8 @@ fn again(status: Status) -> Result<End, Failure> {
     }
 }
 
-/// The wait after so many connections in vain, varied so that many clients come back apart.
+/// Returns the wait after this many failed connections. It is randomized, so that many clients do
+/// not return together.
 fn wait(tries: u32) -> Duration {
     let wait = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     wait.mul_f64(rand::random_range(0.5..1.0))

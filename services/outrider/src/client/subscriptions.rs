@@ -32,15 +32,15 @@ pub struct Subscriptions {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Subscriptions, oldest first.
+    /// Lists subscriptions, oldest first.
     List {
         #[command(flatten)]
         page: Page,
-        /// Only of this endpoint.
+        /// Only subscriptions of this endpoint.
         #[arg(long, default_value = "", hide_default_value = true)]
         endpoint: String,
     },
-    /// One subscription.
+    /// Shows a subscription.
     Get { id: String },
     /// Sends events of some types to an endpoint.
     Create {
@@ -49,22 +49,22 @@ pub enum Action {
         /// Exact types, PREFIX.* or *.
         #[arg(required = true)]
         event_types: Vec<String>,
-        /// For people.
+        /// The display name.
         #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
-        /// A sub_… id of your choice.
+        /// A chosen id, sub_….
         #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
     },
     /// Changes a subscription.
     Update {
         id: String,
-        /// The types, instead of those it has now; several by commas.
+        /// The new event types, which replace the current ones; separated by commas.
         #[arg(long, value_delimiter = ',', value_name = "TYPE")]
         event_types: Vec<String>,
         #[arg(long)]
         name: Option<String>,
-        /// Fields to clear, such as name; several by commas.
+        /// Fields to clear, such as name; separated by commas.
         #[arg(long, value_delimiter = ',', value_name = "FIELD")]
         clear: Vec<String>,
     },

@@ -27,18 +27,18 @@ const COLUMNS: &[Column] = &[
 pub struct Tail {
     #[command(flatten)]
     pub client: ClientOptions,
-    /// Only of these types: exact names, PREFIX.* or *; may be repeated.
+    /// Only events of these types: exact names, PREFIX.* or *; can be repeated.
     #[arg(long = "event-type", visible_alias = "type", value_name = "TYPE", value_delimiter = ',')]
     pub event_types: Vec<String>,
-    /// With payloads.
+    /// Includes payloads.
     #[arg(long)]
     pub payload: bool,
-    /// Goes on after the event that was printed with this cursor (--json).
+    /// Continues after the event that was printed with this cursor (--json).
     #[arg(long, default_value = "", hide_default_value = true)]
     pub cursor: String,
 }
 
-/// Prints events as they are accepted, until it is told to end.
+/// Prints events as they are accepted, until it is ended.
 pub async fn run(options: Tail) -> Result<(), Failure> {
     let session = Session::open(&options.client).await?;
     let (api, output) = (

@@ -1,4 +1,4 @@
-//! What became of many events, while they go and in the end.
+//! Counts the outcomes of many events, and shows the progress.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::printable::printable;
 
-/// Refusals that are told one by one.
+/// Maximum number of refusals that are printed one by one.
 const TOLD: u64 = 20;
-/// How often progress is shown.
+/// Time between two updates of the progress.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Counts, and tells on standard error.
+/// Counts outcomes, and prints them on standard error.
 pub struct Tally {
     accepted: u64,
     duplicates: u64,
@@ -24,7 +24,7 @@ pub struct Tally {
     warned: u64,
     pub refused: u64,
     json: bool,
-    /// Whether progress is shown: on a terminal only.
+    /// Whether progress is shown, which is only the case on a terminal.
     live: bool,
     shown: Instant,
 }
@@ -44,7 +44,7 @@ impl Tally {
         }
     }
 
-    /// Lines of which it is known what became of them.
+    /// Returns the number of lines with a known outcome.
     pub fn lines(&self) -> u64 {
         self.accepted + self.refused
     }
@@ -70,7 +70,7 @@ impl Tally {
         }
     }
 
-    /// Something that people should know now.
+    /// Prints a message now.
     pub fn say(&self, text: &str) {
         self.clear();
         eprintln!("{}", printable(text));

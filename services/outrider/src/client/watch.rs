@@ -11,9 +11,9 @@ use outrider_proto::dispatch::{
 use super::{
     Failure,
     connection::{Service, Session, WHOLE},
-    deliveries::Status,
     follow::follow,
     output::{Column, Output},
+    status::Status,
 };
 
 const COLUMNS: &[Column] = &[
@@ -31,24 +31,24 @@ const COLUMNS: &[Column] = &[
 
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// One delivery, dlv_…, until it ends.
+    /// A delivery, dlv_…, which is watched until it ends.
     #[arg(conflicts_with_all = ["endpoint", "event", "status", "cursor"])]
     pub id: Option<String>,
-    /// Only to this endpoint.
+    /// Only deliveries to this endpoint.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub endpoint: String,
-    /// Only of this event.
+    /// Only deliveries of this event.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub event: String,
-    /// Only those that now stand here; may be repeated.
+    /// Only deliveries that now have this status; can be repeated.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub status: Vec<Status>,
-    /// Goes on after the update that was printed with this cursor (--json).
+    /// Continues after the update that was printed with this cursor (--json).
     #[arg(long, default_value = "", hide_default_value = true)]
     pub cursor: String,
 }
 
-/// Prints what happens to deliveries, until it is told to end.
+/// Prints changes of deliveries until it is ended.
 pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
     let (api, output, project_id) = (
         DeliveryServiceClient::new(session.service()).max_decoding_message_size(WHOLE),
@@ -82,8 +82,8 @@ pub async fn run(session: &Session, options: Watch) -> Result<(), Failure> {
     .await
 }
 
-/// One delivery: how it stands, then what happens to it, until it ends. What happened before the
-/// tail began shows in how it stands.
+/// Prints the state of a delivery, and then its changes until it ends. Changes before the start of
+/// the tail are part of the state.
 async fn one(
     api: DeliveryServiceClient<Service>,
     output: Output,
@@ -109,7 +109,7 @@ async fn one(
         async |message| {
             let update = match message.update {
                 Some(Update::Delivery(update)) => Some(update),
-                // The first heartbeat: from here on nothing is missed.
+                // The first heartbeat. From here on, no change is missed.
                 _ if !std::mem::replace(&mut begun, true) => {
                     Some(DeliveryUpdate { delivery: Some(get().await?), attempt: None })
                 }

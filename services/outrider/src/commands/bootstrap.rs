@@ -1,16 +1,36 @@
-//! `outrider bootstrap`: what cannot be made through the API, because nobody has a key yet.
+//! `outrider bootstrap`: creates what cannot be created through the API, because there is no key
+//! yet.
 
 use anyhow::{Context, Result};
+use clap::Args;
 use outrider_model::Organization;
 use outrider_rpc::validate::name;
 use outrider_store::{Backend, Bootstrapped, NewInstallation, Store};
 use outrider_telemetry::tell_warnings;
 use serde_json::json;
 
-use super::load;
-use crate::{cli::Bootstrap, printable::one_line, roles, stdout};
+use super::configuration::Configuration;
+use crate::{printable::one_line, roles, stdout};
 
-/// The first organisation, project and key.
+#[derive(Debug, Args)]
+pub struct Bootstrap {
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// The name of the organization.
+    #[arg(long, default_value = "Default")]
+    pub organization: String,
+    /// The name of the project.
+    #[arg(long, default_value = "Default")]
+    pub project: String,
+    /// Creates another organization, project and key if some exist.
+    #[arg(long)]
+    pub force: bool,
+    /// Prints JSON for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The first organization, project and key.
 pub struct First {
     pub organization_id: String,
     pub project_id: String,
@@ -29,8 +49,7 @@ impl From<outrider_store::First> for First {
     }
 }
 
-/// Makes them and prints the key, which is shown this once; where there is an organisation, it
-/// makes nothing and says so.
+/// Creates them, and prints the key once. If there is an organization, creates nothing and says so.
 pub async fn run(options: Bootstrap) -> Result<()> {
     bootstrap(options).await.context("bootstrap")
 }
@@ -38,17 +57,18 @@ pub async fn run(options: Bootstrap) -> Result<()> {
 async fn bootstrap(options: Bootstrap) -> Result<()> {
     for (flag, text) in [("--organization", &options.organization), ("--project", &options.project)]
     {
-        // By the rule of the API, which would refuse the object as it is at each update.
+        // Checks the name by the rule of the API, which would otherwise refuse each update of the
+        // object.
         name(text).map_err(|why| anyhow::anyhow!("{flag}: {why}"))?;
     }
-    let config = load(options.configuration)?;
+    let config = options.configuration.load()?;
     tell_warnings()?;
     let store = Store::connect(&roles::first_options(&config)?).await?;
     if store.backend() == Backend::Sqlite {
         store.migrate_up().await?;
     }
     store.current().await?;
-    // A key that another machine's servers do not have would be of no use to anybody.
+    // A master key that the servers of another machine do not have would be useless.
     if (options.force || !store.is_bootstrapped().await?)
         && roles::create_master_key(&config.secrets)?
     {
@@ -102,8 +122,8 @@ fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Makes an organisation, a project in it and a key with every scope of the organisation, whatever
-/// is there.
+/// Creates an organization, a project in it, and a key with every scope of the organization,
+/// whatever exists.
 pub async fn first(store: &Store, organization: &str, project: &str) -> Result<First> {
     let new =
         NewInstallation { organization: organization.to_owned(), project: project.to_owned() };

@@ -1,20 +1,20 @@
-//! `outrider completions`: what a shell needs to complete our command lines.
+//! `outrider completions`: prints the completion script for a shell.
 
 use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::{cli::Cli, stdout};
+use crate::stdout;
 
-/// For which shell.
+/// The shell.
 #[derive(Debug, Args)]
 pub struct Completions {
     pub shell: Shell,
 }
 
 /// Prints the script.
-pub fn run(options: &Completions) -> Result<()> {
+pub fn run(options: &Completions, command: &mut Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "outrider", &mut script);
+    clap_complete::generate(options.shell, command, "outrider", &mut script);
     stdout::write(&String::from_utf8(script)?)
 }

@@ -1,15 +1,15 @@
-//! `outrider config`: what is in force and why.
+//! `outrider config`: shows the configuration in force, and where its values come from.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 
+use super::configuration::Configuration;
 use crate::{
-    cli::Configuration,
-    config::{Explained, Sources},
+    config::{Explained, describe},
     roles, stdout,
 };
 
-/// Which configuration to show or check.
+/// The configuration to show or check.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Configured {
@@ -24,18 +24,28 @@ pub struct Configured {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Prints nothing but the first error; fails if there is one.
+    /// Prints nothing but the first error, and fails if there is one.
     Check {
         #[command(flatten)]
         configuration: Configuration,
     },
+    /// Prints the meaning of a key, or of each key of a section.
+    Explain {
+        /// A key or a section, such as `gateway.listen` or `gateway`.
+        key: String,
+    },
 }
 
-/// Prints what is in force with the origin of each value, or checks it. Fails when it is invalid,
-/// after printing what can be printed.
+/// Prints the configuration in force with the origin of each value, or checks it. Fails if it is
+/// invalid, after printing as much as possible.
 pub fn run(options: Configured) -> Result<()> {
-    if let Some(Action::Check { configuration }) = options.action {
-        return check(&explain(configuration)?);
+    match options.action {
+        Some(Action::Check { configuration }) => return check(&explain(configuration)?),
+        Some(Action::Explain { key }) => {
+            let text = describe(&key).ok_or_else(|| anyhow!("{key}: there is no such key"))?;
+            return stdout::write(&text);
+        }
+        None => {}
     }
     let explained = explain(options.configuration)?;
     if options.json {
@@ -47,7 +57,7 @@ pub fn run(options: Configured) -> Result<()> {
 }
 
 fn explain(configuration: Configuration) -> Result<Explained> {
-    Ok(Sources::with_environment(configuration.config, configuration.set).explain()?)
+    Ok(configuration.sources().explain()?)
 }
 
 fn check(explained: &Explained) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `outrider egress`: what the egress would do, without doing it.
+//! `outrider egress`: shows what the egress would do, without doing it.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -12,17 +12,10 @@ use outrider_model::{
 use outrider_rpc::DialError;
 use serde::Serialize;
 
-use super::load;
-use crate::{
-    cli::Configuration,
-    client::Failure,
-    config::Config,
-    printable::one_line,
-    roles::{self, egress_policy},
-    stdout,
-};
+use super::configuration::Configuration;
+use crate::{client::Failure, config::Config, printable::one_line, roles, stdout};
 
-/// What to ask of the egress.
+/// The question.
 #[derive(Debug, Args)]
 pub struct EgressCommand {
     #[command(subcommand)]
@@ -31,21 +24,21 @@ pub struct EgressCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Tells whether endpoints may have these URLs and be reached, and by which rule. Looks names
-    /// up and connects to nothing.
+    /// Shows whether endpoints may have these URLs and be reached, and the rule that decides. Looks
+    /// up names, and opens no connection.
     Check(Check),
 }
 
-/// Which URLs to check.
+/// The URLs to check.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
     pub configuration: Configuration,
-    /// URLs as endpoints have them. With --json and none, they are read from standard input, one a
+    /// URLs of endpoints. With --json and without URLs, reads them from standard input, one per
     /// line.
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
-    /// Judges as when an endpoint is saved: no name is looked up.
+    /// Checks as when an endpoint is saved, without looking up names.
     #[arg(long)]
     pub no_dns: bool,
     /// Prints a line of JSON for each URL.
@@ -53,10 +46,10 @@ pub struct Check {
     pub json: bool,
 }
 
-/// A line of standard input, at most, in bytes.
+/// Maximum length of a line of standard input, in bytes.
 const LINE: usize = 64 * 1024;
 
-/// Prints each verdict; fails with exit code 4 when a URL may not be reached.
+/// Prints each verdict. Fails with exit code 4 if a URL may not be reached.
 pub async fn run(options: EgressCommand) -> Result<(), Failure> {
     let Action::Check(check) = options.action;
     if check.urls.is_empty() && !check.json {
@@ -64,7 +57,7 @@ pub async fn run(options: EgressCommand) -> Result<(), Failure> {
             "name a URL, or give --json and URLs on standard input, one a line".to_owned(),
         ));
     }
-    let judge = Judge::new(&load(check.configuration)?, !check.no_dns)?;
+    let judge = Judge::new(&check.configuration.load()?, !check.no_dns)?;
     let mut tally = Tally { json: check.json, ..Tally::default() };
     for url in &check.urls {
         if !tally.tell(&judge.judge(url).await)? {
@@ -83,15 +76,14 @@ pub async fn run(options: EgressCommand) -> Result<(), Failure> {
     tally.outcome()
 }
 
-/// The next line, or as much of it as counts. None at the end.
+/// Returns the next line up to the maximum length, or `None` at the end.
 fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let most = u64::try_from(LINE).unwrap_or(u64::MAX);
     if input.by_ref().take(most).read_until(b'\n', &mut line)? == 0 {
         return Ok(None);
     }
-    // The rest of a longer one is no URL of its own. What is left makes a URL that is refused for
-    // its length.
+    // The rest of a longer line is not a URL of its own. The first part is refused for its length.
     while line.len() == LINE && line.last() != Some(&b'\n') {
         let mut rest = Vec::new();
         if input.by_ref().take(most).read_until(b'\n', &mut rest)? == 0
@@ -103,7 +95,7 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&line).into_owned()))
 }
 
-/// What was told, and how much of it was no permission.
+/// Counts the results, and those that are not permitted.
 #[derive(Default)]
 struct Tally {
     json: bool,
@@ -112,8 +104,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// Whether anybody still reads it.
-    fn tell(&mut self, report: &Report) -> Result<bool> {
+    /// Prints a result. Returns whether standard output is still open.
+    fn tell(&mut self, report: &CheckResult) -> Result<bool> {
         self.checked += 1;
         self.not_allowed += u64::from(report.verdict != "allowed");
         let text = if self.json { serde_json::to_string(report)? + "\n" } else { report.text() };
@@ -130,11 +122,11 @@ impl Tally {
 
 /// The verdict about one URL.
 #[derive(Debug, Serialize)]
-struct Report {
-    /// Without its query, which often holds a secret.
+struct CheckResult {
+    /// Without its query, which often contains a secret.
     url: String,
     verdict: &'static str,
-    /// When it is found: `saving` the endpoint, or `dialling`.
+    /// The step that decides: `saving` the endpoint, or `dialling`.
     at: &'static str,
     rule: Option<&'static str>,
     /// The entry of the lists that decided.
@@ -153,7 +145,7 @@ struct AddressReport {
     entry: Option<String>,
 }
 
-impl Report {
+impl CheckResult {
     fn text(&self) -> String {
         let why =
             self.entry.iter().cloned().chain(self.reason.clone()).collect::<Vec<_>>().join(": ");
@@ -167,7 +159,7 @@ impl Report {
     }
 }
 
-/// Judges as the configured installation does, by the very code that saves and dials.
+/// Checks as the configured installation does, with the same code that saves and dials.
 struct Judge {
     policy: Policy,
     egress: Option<Egress>,
@@ -175,12 +167,12 @@ struct Judge {
 
 impl Judge {
     fn new(config: &Config, with_dns: bool) -> Result<Self> {
-        let egress = with_dns.then(|| roles::examiner(config)).transpose()?;
-        Ok(Self { policy: egress_policy(&config.egress), egress })
+        let egress = with_dns.then(|| roles::examiner(&config.egress)).transpose()?;
+        Ok(Self { policy: config.egress.policy(), egress })
     }
 
-    async fn judge(&self, text: &str) -> Report {
-        let mut report = Report {
+    async fn judge(&self, text: &str) -> CheckResult {
+        let mut report = CheckResult {
             url: shown(text),
             verdict: "allowed",
             at: "saving",
@@ -232,8 +224,8 @@ impl Judge {
         report
     }
 
-    /// Adds the addresses; one that is refused decides about the URL.
-    fn addresses(&self, report: &mut Report, examined: Examined) -> Judged {
+    /// Adds the addresses. A refused one decides about the URL.
+    fn addresses(&self, report: &mut CheckResult, examined: Examined) -> Judged {
         for (target, verdict) in examined.addresses {
             let address = target.ip().to_string();
             let told = match verdict {
@@ -260,7 +252,7 @@ impl Judge {
         examined.judged
     }
 
-    fn refuse(&self, report: &mut Report, refused: Refused) {
+    fn refuse(&self, report: &mut CheckResult, refused: Refused) {
         report.verdict = "refused";
         report.rule = Some(refused.rule);
         report.entry = self.denied_by(refused);
@@ -289,8 +281,8 @@ fn basis(judged: &Judged) -> Basis {
     }
 }
 
-/// The URL without what may be secret: its query, and a user name and password, which none may
-/// have.
+/// Returns the URL without secrets: without the query, and without a user name and password, which
+/// are not permitted.
 fn shown(url: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, ""), |(base, _)| (base, "?…"));
     let base: String = base.chars().take(2_048).collect();

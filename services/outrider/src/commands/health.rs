@@ -1,5 +1,5 @@
 //! `outrider health`: asks a server on this machine whether it works. For containers, whose images
-//! have nothing else to ask with.
+//! have no other tool for this.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,35 +16,35 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::load;
-use crate::{cli::Configuration, client::Failure, stdout};
+use super::configuration::Configuration;
+use crate::{client::Failure, stdout};
 
-/// Whom to ask, and what.
+/// The server and the question.
 #[derive(Debug, Args)]
 pub struct Health {
     #[command(flatten)]
     pub configuration: Configuration,
-    /// The operations listener of the server. Without it, the one that the configuration names.
+    /// The operations listener of the server. Default: the one in the configuration.
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<String>,
-    /// Asks whether the process runs (/healthz) instead of whether it can work (/readyz).
+    /// Asks whether the process runs (/healthz) instead of whether it is ready (/readyz).
     #[arg(long)]
     pub live: bool,
-    /// How long to wait for the answer.
+    /// How long to wait for the response.
     #[arg(long, default_value = "2s", value_name = "TIME",
         value_parser = humantime::parse_duration)]
     pub timeout: Duration,
 }
 
-/// The largest answer that is read, in bytes.
+/// Maximum size of a response, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Succeeds when the server says yes. Every other answer, and none, is exit code 1: container
-/// engines take only that for a no.
+/// Succeeds if the server answers yes. Any other answer, or none, leads to exit code 1, which is
+/// the only one that container engines treat as a no.
 pub async fn run(options: Health) -> Result<(), Failure> {
     let address = match options.address {
         Some(address) => parsed("--address", &address)?,
-        None => parsed("operations.listen", &load(options.configuration)?.operations.listen)?,
+        None => parsed("operations.listen", &options.configuration.load()?.operations.listen)?,
     };
     let path = if options.live { "/healthz" } else { "/readyz" };
     let answer = tokio::time::timeout(options.timeout, ask(reachable(address), path)).await;
@@ -59,7 +59,7 @@ pub async fn run(options: Health) -> Result<(), Failure> {
     Err(Failure::Other(anyhow!("http://{address}{path} was answered {status}{}", reasons(&body))))
 }
 
-/// The address that a server is to be asked at.
+/// Parses the address of a server.
 fn parsed(what: &str, address: &str) -> Result<SocketAddr, Failure> {
     match address.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
@@ -69,7 +69,7 @@ fn parsed(what: &str, address: &str) -> Result<SocketAddr, Failure> {
     }
 }
 
-/// Where a listener on all addresses is reached from its own machine.
+/// Returns the address at which a listener on all addresses is reached from its own machine.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -82,7 +82,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes)> {
     let stream = TcpStream::connect(address).await.context("nothing listens there")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the process at the latest; what goes wrong on it is told by the request.
+    // The connection ends with the process at the latest. The request reports its errors.
     tokio::spawn(connection);
     let request =
         Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
@@ -93,7 +93,7 @@ async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes)> {
     Ok((status, body.to_bytes()))
 }
 
-/// What the server waits for, a line each.
+/// Returns what the server waits for, a line each.
 fn reasons(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let reasons = body["waiting_for"].as_array().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! `outrider listen`: shows the webhooks that arrive on this machine.
+//! `outrider listen`: shows webhooks that arrive on this machine.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,16 +10,16 @@ use crate::{
     shutdown,
 };
 
-/// What to listen for.
+/// The options of the listener.
 #[derive(Debug, Args)]
 pub struct Listen {
     /// The port on 127.0.0.1; 0 for a free one.
     pub port: u16,
-    /// The endpoint's signing secret: signatures are verified, and what does not verify is answered
-    /// 401.
+    /// The signing secret of the endpoint. Signatures are verified, and a webhook that does not
+    /// verify is answered with 401.
     #[arg(long, value_name = "whsec_…", value_parser = secret)]
     pub secret: Option<SigningSecret>,
-    /// The HTTP status of the answers: 200 to 599, to see what a failing endpoint does.
+    /// The HTTP status of the responses, 200 to 599, to simulate a failing endpoint.
     #[arg(long, default_value_t = 204, value_parser = clap::value_parser!(u16).range(200..=599))]
     pub status: u16,
 }

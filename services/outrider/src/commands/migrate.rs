@@ -1,20 +1,49 @@
 //! `outrider migrate`.
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
 use outrider_store::{Backend, Store};
 use outrider_telemetry::tell_warnings;
 
-use super::load;
-use crate::{
-    cli::{Configuration, Direction},
-    config::Config,
-    roles,
-};
+use super::configuration::Configuration;
+use crate::{config::Config, roles};
 
-/// How often dropping is tried, each time for half a second, while somebody uses what is to go.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(subcommand)]
+    pub direction: Direction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Direction {
+    /// Applies missing migrations, and encrypts values that are in plain text or under a former key
+    /// with the first master key.
+    Up {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// Encrypts nothing. For an upgrade, while processes of the previous version still run.
+        #[arg(long)]
+        seal_later: bool,
+    },
+    /// Reverts the last migrations. Drops their tables with all content.
+    Down {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// The number of migrations.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        steps: u32,
+    },
+    /// Lists migrations and whether they are applied.
+    Status {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+}
+
+/// How often dropping is tried, for half a second each, while the partition is in use.
 const TRIES: u32 = 5;
 
-/// Migrates, or tells where the schema stands.
+/// Migrates, or shows the state of the schema.
 pub async fn run(direction: Direction) -> Result<()> {
     match direction {
         Direction::Up { configuration, seal_later } => {
@@ -43,7 +72,7 @@ async fn up(configuration: Configuration, seal_later: bool) -> Result<()> {
     Ok(())
 }
 
-/// Encrypts what is in the clear or under a former key.
+/// Encrypts values that are in plain text or under a former key.
 async fn seal(store: &Store) -> Result<()> {
     let sealed = store.seal().await?;
     for (rows, what) in [
@@ -65,7 +94,7 @@ async fn seal(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Makes the partitions of the days to come, and drops those that the servers wrote down.
+/// Creates the partitions of the coming days, and drops those that the servers recorded for it.
 async fn partitions(store: &Store) -> Result<()> {
     if !store.may_drop().await? {
         bail!("partitions are made and dropped by the owner of the tables: run this as the owner");
@@ -123,7 +152,7 @@ async fn connect(configuration: Configuration) -> Result<Store> {
 }
 
 fn read(configuration: Configuration) -> Result<Config> {
-    let config = load(configuration)?;
+    let config = configuration.load()?;
     tell_warnings()?;
     Ok(config)
 }

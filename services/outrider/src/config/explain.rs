@@ -7,23 +7,31 @@ use outrider_store::{Backend, masked_url as masked_url_of_postgres};
 use serde_json::json;
 use toml::Value;
 
-use super::{Config, Error, Origin, layers::Merged, secret_files::SECRET_KEYS, validate::validate};
+use super::{
+    aggregate::Config, error::Error, keys::secret_keys, layers::Merged, sources::Origin,
+    validate::validate,
+};
 
-/// What stands for a secret.
+/// Replaces a secret.
 const MASK: &str = "…";
 
-/// What is in force, valid or not.
-pub struct Explained(pub(super) Merged);
+/// The configuration in force, valid or not.
+pub struct Explained(Merged);
 
 impl Explained {
-    /// The configuration, if no rule between its keys is broken.
+    /// Explains merged layers.
+    pub fn new(merged: Merged) -> Self {
+        Self(merged)
+    }
+
+    /// Returns the configuration, if it breaks no rule.
     pub fn validated(&self) -> Result<Config, Error> {
         let config = self.0.config()?;
         validate(&config)?;
         Ok(config)
     }
 
-    /// As TOML with the origins as comments.
+    /// Formats it as TOML, with the origins as comments.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (section, values) in &self.0.table {
@@ -42,7 +50,7 @@ impl Explained {
         text
     }
 
-    /// As one JSON object: `{"section.key": {"value": …, "origin": "…"}}`.
+    /// Formats it as one JSON object: `{"section.key": {"value": …, "origin": "…"}}`.
     pub fn json(&self) -> serde_json::Value {
         let mut all = serde_json::Map::new();
         for (section, values) in &self.0.table {
@@ -69,20 +77,20 @@ fn masked(key: &str, value: &Value) -> Value {
             Value::String(masked_url_of_postgres(text))
         }
         Value::String(text) if key.ends_with("url") => Value::String(masked_urls(text)),
-        Value::String(text) if SECRET_KEYS.contains(&key) && !text.is_empty() => {
+        Value::String(text) if secret_keys().any(|secret| secret == key) && !text.is_empty() => {
             Value::String(MASK.into())
         }
         other => other.clone(),
     }
 }
 
-/// URLs without their passwords; several are separated by commas.
+/// Masks the passwords in URLs, which are separated by commas.
 fn masked_urls(text: &str) -> String {
     let separated = text.replace(",redis", "\n,redis");
     separated.split('\n').map(masked_url).collect()
 }
 
-/// Without the password before the last `@`, and without the value of a parameter `password`.
+/// Masks the password before the last `@`, and the value of a parameter `password`.
 fn masked_url(url: &str) -> String {
     let mut out = url.to_owned();
     if let Some((scheme, rest)) = out.split_once("://")
@@ -104,7 +112,7 @@ fn masked_url(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::sources::Sources;
 
     #[test]
     fn secrets_do_not_show_and_origins_do() {

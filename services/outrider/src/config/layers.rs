@@ -1,5 +1,4 @@
-//! Merging the layers. The defaults, written out, say which keys there are and of which type each
-//! is.
+//! Merges the layers. The serialized defaults determine which keys exist, and their types.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,10 +7,15 @@ use std::{
 
 use toml::{Table, Value};
 
-use super::{Config, Error, Origin, Sources, secret_files::SecretFiles};
+use super::{
+    aggregate::Config,
+    error::Error,
+    keys::{PREFIX, leaves, variable},
+    secret_files::SecretFiles,
+    sources::{Origin, Sources},
+};
 
-const PREFIX: &str = "OUTRIDER_";
-/// Variables of that prefix that are not keys.
+/// Variables with the prefix that are not keys.
 const OTHER_VARIABLES: [&str; 5] = [
     "OUTRIDER_CONFIG",
     "OUTRIDER_SERVER",
@@ -20,22 +24,22 @@ const OTHER_VARIABLES: [&str; 5] = [
     "OUTRIDER_PROFILE",
 ];
 
-/// All layers laid over each other.
+/// The merged layers.
 pub struct Merged {
     /// Every key with the value in force.
     pub table: Table,
-    /// Where values come from that are not the default, by key.
+    /// The origin of each value that is not the default, by key.
     pub origins: HashMap<String, Origin>,
 }
 
 impl Merged {
-    /// As the program uses it.
+    /// Returns the configuration as the program uses it.
     pub fn config(&self) -> Result<Config, Error> {
         decode(self.table.clone(), "configuration")
     }
 }
 
-/// The merged configuration; errors name the layer and the key.
+/// Returns the merged layers. Errors name the layer and the key.
 pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     let mut origins = HashMap::new();
     let mut secret_files = SecretFiles::default();
@@ -86,7 +90,7 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     Ok(Merged { table: merged, origins })
 }
 
-/// Whether a variable is for the configuration.
+/// Whether a variable belongs to the configuration.
 fn is_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let test = rest == "BIN" || rest == "COMMIT" || rest.starts_with("TEST");
@@ -94,8 +98,9 @@ fn is_ours(name: &str) -> bool {
     !test && !fail_point && !OTHER_VARIABLES.contains(&name)
 }
 
-/// Whether Kubernetes made a variable, which gives every container the addresses of all services in
-/// these very forms: a service named outrider or outrider-gateway makes some with our prefix.
+/// Whether a variable was set by Kubernetes, which gives every container the addresses of all
+/// services in these forms. A service named outrider or outrider-gateway leads to variables with
+/// our prefix.
 fn is_of_kubernetes(name: &str, text: &str) -> bool {
     let after =
         |part: &'static str| name.match_indices(part).map(move |(at, _)| &name[at + part.len()..]);
@@ -118,22 +123,6 @@ fn is_of_kubernetes(name: &str, text: &str) -> bool {
         || name.ends_with("_PORT") && is_url
 }
 
-/// The variable of a key: `dispatch.feed_period` is OUTRIDER_DISPATCH_FEED_PERIOD.
-pub fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
-}
-
-/// All keys with their values.
-pub fn leaves(table: &Table) -> Vec<(String, Value)> {
-    let sections =
-        table.iter().filter_map(|(section, value)| value.as_table().map(|keys| (section, keys)));
-    sections
-        .flat_map(|(section, keys)| {
-            keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone()))
-        })
-        .collect()
-}
-
 fn read_file(path: &Path) -> Result<Table, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::File { path: path.into(), source })?;
@@ -143,8 +132,8 @@ fn read_file(path: &Path) -> Result<Table, Error> {
     })
 }
 
-/// Lays a file's values over the others. Decoding the layer alone first finds unknown keys and
-/// wrong types, with their names.
+/// Merges the values of a file. Decodes the layer alone first, which finds unknown keys and wrong
+/// types by name.
 fn apply(merged: &mut Table, origin: &str, layer: &Table) -> Result<(), Error> {
     decode(layer.clone(), origin)?;
     for (section, values) in layer {
@@ -165,7 +154,7 @@ fn set(merged: &mut Table, origin: &str, key: &str, value: Value) -> Result<(), 
     apply(merged, origin, &layer)
 }
 
-/// A text as a value of the type that the key's default has.
+/// Converts a text to the type of the key's default.
 fn parse(origin: &str, key: &str, text: &str, default: &Value) -> Result<Value, Error> {
     let wrong = |what: &str| Error::Value {
         origin: origin.into(),
@@ -207,8 +196,9 @@ fn value_error(origin: &str, key: &str, error: &dyn std::fmt::Display) -> Error 
 mod tests {
     use std::io::Write as _;
 
+    use outrider_settings::seconds;
+
     use super::*;
-    use crate::config::Span;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -235,9 +225,9 @@ mod tests {
         }
         .load()
         .unwrap();
-        assert_eq!(config.dispatch.feed_period, Span::seconds(2));
+        assert_eq!(config.dispatch.feed_period, seconds(2));
         assert_eq!(config.dispatch.feed_batch, 9);
-        assert_eq!(config.dispatch.retry_schedule, [Span::seconds(1), Span::seconds(2)]);
+        assert_eq!(config.dispatch.retry_schedule, [seconds(1), seconds(2)]);
         assert!(config.egress.allow_loopback);
         assert_eq!(config.dispatch.inline_bytes, 9);
     }
@@ -254,6 +244,7 @@ mod tests {
                 Value::Array(_) if key == "egress.allow" || key == "egress.deny" => {
                     "10.0.0.7".to_owned()
                 }
+                _ if key == "egress.source_address" => "10.0.0.7".to_owned(),
                 Value::String(text)
                     if text.starts_with(|first: char| first.is_ascii_digit())
                         && !text.contains(':') =>
@@ -306,7 +297,7 @@ mod tests {
         };
         assert!(load(&["queue.prefix"]).unwrap_err().contains("KEY=VALUE"));
         assert!(load(&["log.level=a", "log.level=b"]).unwrap_err().contains("twice"));
-        assert_eq!(load(&["log.level=a=b"]).unwrap().log.level, "a=b");
+        assert_eq!(load(&["log.level=h2=warn"]).unwrap().log.level, "h2=warn");
     }
 
     #[test]
@@ -355,5 +346,22 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("queue.shards") && error.contains("whole number"));
+    }
+
+    #[test]
+    fn destinations_come_from_every_layer_and_a_bad_one_is_named_by_its_place() {
+        let load =
+            |flag: &str| Sources { flags: vec![flag.to_owned()], ..Sources::default() }.load();
+        let config = load("egress.allow=10.20.0.0/16:8080, receiver ,[fd12::1]:443").unwrap();
+        let texts: Vec<_> = config.egress.allow.iter().map(|entry| entry.0.to_string()).collect();
+        assert_eq!(texts, ["10.20.0.0/16:8080", "receiver", "[fd12::1]:443"]);
+        let environment = vec![("OUTRIDER_EGRESS_DENY".to_owned(), "*.bad.example".to_owned())];
+        let config = Sources { environment, ..Sources::default() }.load().unwrap();
+        assert_eq!(config.egress.deny.len(), 1);
+        let error = load("egress.deny=example.com,10.20.0.1/16").unwrap_err().to_string();
+        assert!(
+            error.contains("egress.deny[1]") && error.contains("did you mean 10.20.0.0/16?"),
+            "{error}"
+        );
     }
 }

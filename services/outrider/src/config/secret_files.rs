@@ -1,34 +1,27 @@
-//! Secrets from files: every key that holds one may be given as `KEY_file`, the path of a file that
-//! holds the value.
+//! Reads secrets from files: every key that holds a secret can be given as `KEY_file`, the path of
+//! a file that contains the value.
 
 use std::{collections::BTreeMap, collections::HashMap, fs::File, io::Read as _, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Error, Origin, layers::variable};
+use super::{
+    error::Error,
+    keys::{READ_LATE, read_from_files, variable},
+    sources::Origin,
+};
 
-/// Keys whose value is a secret or may hold a password.
-pub const SECRET_KEYS: &[&str] =
-    &["database.url", "queue.url", "secrets.master_key", "internal.token"];
-/// Its file is a key of its own with a default, and is read when it is needed, since `outrider
-/// bootstrap` makes it.
-const READ_LATE: &str = "secrets.master_key";
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The files that layers named, the strongest layer's for each key.
+/// The files that layers name: for each key, the file of the strongest layer.
 #[derive(Default)]
 pub struct SecretFiles(BTreeMap<&'static str, (PathBuf, Origin)>);
 
-/// The keys that may be given by a file which is no key of its own.
-pub fn early() -> impl Iterator<Item = &'static str> {
-    SECRET_KEYS.iter().copied().filter(|key| *key != READ_LATE)
-}
-
 impl SecretFiles {
-    /// Takes what a file of configuration says out of it.
+    /// Takes the paths out of a configuration file.
     pub fn take(&mut self, layer: &mut Table, origin: &Origin) -> Result<(), Error> {
-        for key in early() {
+        for key in read_from_files() {
             let Some((section, name)) = key.split_once('.') else { continue };
             let Some(values) = layer.get_mut(section).and_then(Value::as_table_mut) else {
                 continue;
@@ -42,9 +35,9 @@ impl SecretFiles {
         Ok(())
     }
 
-    /// Whether a variable or a flag names a file; then it is remembered.
+    /// Whether a variable or a flag names a file. If so, remembers the path.
     pub fn given(&mut self, name: &str, path: &str, origin: Origin) -> bool {
-        let known = early().find(|key| match origin {
+        let known = read_from_files().find(|key| match origin {
             Origin::Variable(_) => {
                 name.strip_suffix("_FILE").is_some_and(|name| name == variable(key))
             }
@@ -64,8 +57,8 @@ impl SecretFiles {
         }
     }
 
-    /// Puts the values in force. A key that is given both ways is an error: which one is meant
-    /// cannot be known.
+    /// Applies the values. It is an error to give a key in both ways, because it is not clear which
+    /// one is meant.
     pub fn read(
         self,
         merged: &mut Table,
@@ -112,7 +105,7 @@ fn put(merged: &mut Table, key: &str, value: String) {
     }
 }
 
-/// The whole text but for the line's end that editors and `echo` leave.
+/// Returns the text without the line ending that editors and `echo` add.
 fn read(key: &str, path: &PathBuf, origin: &Origin) -> Result<String, Error> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
@@ -139,8 +132,7 @@ fn wrong(key: &str, origin: &Origin, message: &str) -> Error {
 mod tests {
     use std::io::Write as _;
 
-    use super::*;
-    use crate::config::Sources;
+    use crate::config::{keys::secret_keys, sources::Sources};
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -165,9 +157,9 @@ mod tests {
         .explain()
         .unwrap();
         let in_force = explained.validated().unwrap();
-        assert_eq!(in_force.database.url, "postgres://me:hunter2@host/name");
-        assert_eq!(in_force.queue.url, "redis://:hunter2@host/0");
-        assert_eq!(in_force.internal.token.0, TOKEN);
+        assert_eq!(&*in_force.database.url, "postgres://me:hunter2@host/name");
+        assert_eq!(&*in_force.queue.url, "redis://:hunter2@host/0");
+        assert_eq!(&*in_force.internal.token, TOKEN);
         let json = explained.json();
         assert_eq!(json["database.url"]["origin"], format!("from file {}", path(&url)));
         assert_eq!(json["internal.token"]["origin"], format!("from file {}", path(&token)));
@@ -178,7 +170,7 @@ mod tests {
     #[test]
     fn both_ways_at_once_are_refused_and_both_keys_named() {
         let secret = file(TOKEN);
-        for key in SECRET_KEYS {
+        for key in secret_keys() {
             let flags =
                 vec![format!("{key}={TOKEN}"), format!("{key}_file={}", secret.path().display())];
             let error = Sources { flags, ..Sources::default() }.load().unwrap_err().to_string();
@@ -188,12 +180,13 @@ mod tests {
                 "{error}"
             );
         }
-        // What is empty is not given.
+        // An empty value counts as not given.
         let flags = vec![
             "internal.token=".into(),
             format!("internal.token_file={}", secret.path().display()),
         ];
-        assert_eq!(Sources { flags, ..Sources::default() }.load().unwrap().internal.token.0, TOKEN);
+        let config = Sources { flags, ..Sources::default() }.load().unwrap();
+        assert_eq!(&*config.internal.token, TOKEN);
     }
 
     #[test]

@@ -1,24 +1,26 @@
-//! Settings that have an effect only while another has a certain value. One that is given while it
-//! has none is refused: whoever gave it expects something of it.
+//! Refuses settings that have no effect because of the value of another setting. Whoever sets one
+//! expects an effect.
 //!
-//! What equals its default is not told from what is not given, and changes nothing. Keys of roles
-//! that a process does not have are no such settings: one file serves all processes.
+//! A value that equals the default cannot be distinguished from one that is not given, and changes
+//! nothing. Keys of roles that a process does not have are accepted, because one file may serve all
+//! processes.
 
+use outrider_settings::Invalid;
 use toml::Table;
 
-use super::{Config, Error, layers::leaves};
+use super::{aggregate::Config, keys::leaves};
 
-/// Keys, and the condition without which they have no effect.
+/// Keys, and the condition under which they have an effect.
 struct Rule {
     holds: fn(&Config) -> bool,
-    /// The condition, as it goes on from "has no effect without".
+    /// The condition, which follows "has no effect without".
     without: &'static str,
     keys: &'static [&'static str],
 }
 
 const RULES: [Rule; 6] = [
     Rule {
-        holds: |config| config.queue.url != "embedded",
+        holds: |config| !config.queue.is_embedded(),
         without: "a queue.url of Redis",
         keys: &[
             "queue.cluster",
@@ -26,6 +28,8 @@ const RULES: [Rule; 6] = [
             "queue.shards",
             "queue.pool_size",
             "queue.command_timeout",
+            "queue.batch_jobs",
+            "queue.batch_bytes",
         ],
     },
     Rule {
@@ -71,21 +75,19 @@ const RULES: [Rule; 6] = [
     },
 ];
 
-/// Refuses the first key that was given and has no effect.
-pub fn refuse(config: &Config) -> Result<(), Error> {
+/// Fails with the first key that is given and has no effect.
+pub fn refuse(config: &Config) -> Result<(), Invalid> {
     let given = given(config);
     for rule in RULES.iter().filter(|rule| !(rule.holds)(config)) {
         if let Some(key) = rule.keys.iter().find(|key| given.iter().any(|given| given == *key)) {
-            return Err(Error::Invalid {
-                key,
-                message: format!("has no effect without {}", rule.without),
-            });
+            let why = format!("has no effect without {}", rule.without);
+            return Err(Invalid::new(*key, why));
         }
     }
     Ok(())
 }
 
-/// The keys that differ from their defaults.
+/// Returns the keys that differ from their defaults.
 fn given(config: &Config) -> Vec<String> {
     let leaves =
         |config: &Config| Table::try_from(config).map(|table| leaves(&table)).unwrap_or_default();
@@ -93,7 +95,7 @@ fn given(config: &Config) -> Vec<String> {
     leaves(config).into_iter().filter(|leaf| !defaults.contains(leaf)).map(|(key, _)| key).collect()
 }
 
-/// The keys that depend on others, each with a setting under which it has an effect.
+/// Keys that depend on others, each with settings under which it has an effect.
 #[cfg(test)]
 pub const CONDITIONS: &[(&str, &[&str])] = &[
     ("queue.tls_", &["database.url=postgres://h/d", "queue.url=rediss://h/0"]),
@@ -115,15 +117,17 @@ pub const CONDITIONS: &[(&str, &[&str])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::sources::Sources;
 
-    /// A value of each key that is not the default.
+    /// For each key, a value that is not the default.
     const VALUES: &[(&str, &str)] = &[
         ("queue.cluster", "true"),
         ("queue.prefix", "p"),
         ("queue.shards", "2"),
         ("queue.pool_size", "9"),
         ("queue.command_timeout", "3s"),
+        ("queue.batch_jobs", "9"),
+        ("queue.batch_bytes", "9"),
         ("queue.tls_ca_file", "ca.pem"),
         ("queue.tls_certificate_file", "c.pem"),
         ("queue.tls_private_key_file", "k.pem"),
@@ -159,7 +163,7 @@ mod tests {
                 .unwrap_or_else(|| panic!("a value of {key}"));
             let flag = format!("{key}={value}");
             let error = load(&[&flag]).unwrap_err();
-            // Files of TLS come together: that is said first.
+            // The rule that TLS files are given together is checked first.
             let of_files = error.contains("is required with");
             assert!(
                 of_files || error.starts_with(&format!("{key}: has no effect without ")),

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use outrider_admin::{Admin, Options};
+use outrider_admin::{Admin, Given};
 use outrider_queue::Queue;
 use outrider_rpc::server::{Backend, guarded};
 use tonic::service::Routes;
 
 use super::{
-    Role, egress,
-    process::{Base, Stage, Stored, serve_internal, with_internal},
+    base::{Base, Stage, Stored, serve_internal, with_internal},
+    role::Role,
 };
-use crate::config::Config;
 
-/// Admin in this process, if it has the role.
+/// Starts admin, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,
@@ -23,19 +22,14 @@ pub async fn start(
     if !base.roles.has(Role::Admin) {
         return Ok(None);
     }
-    let options = Options { policy: base.policy.clone(), ..options(&base.config) };
-    let admin = Admin::new(options, stored.store.clone(), Arc::clone(queue));
+    let given = Given {
+        policy: base.policy.clone(),
+        max_request_bytes: base.config.gateway.max_request_bytes,
+    };
+    let admin = Admin::new(given, stored.store.clone(), Arc::clone(queue));
     let service = guarded(admin.routes(), stored.keys());
     let address = base.config.admin.listen.clone();
     let listening = with_internal(base, stored, service.clone(), Routes::default());
     serve_internal(base, "admin.listen", &address, listening, Stage::Intake).await?;
     Ok(Some(service))
-}
-
-/// How admin behaves.
-pub fn options(config: &Config) -> Options {
-    Options {
-        policy: egress::policy(&config.egress).into(),
-        max_request_bytes: config.gateway.max_request_bytes,
-    }
 }

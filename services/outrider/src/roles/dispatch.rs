@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use outrider_dispatch::{Dispatch, Options};
-use outrider_model::RetryPolicy;
+use outrider_dispatch::{Dispatch, Given};
 use outrider_queue::Queue;
 use outrider_rpc::{
     Intake, Settlement,
@@ -13,20 +12,20 @@ use outrider_rpc::{
 use outrider_telemetry::essential;
 
 use super::{
-    Role,
+    base::{Base, Stage, Stored, serve_internal, with_internal},
     messages::Messages,
-    process::{Base, Stage, Stored, serve_internal, with_internal},
+    role::Role,
 };
 use crate::config::Config;
 
-/// The faces of dispatch in this process.
+/// What other roles in this process use of dispatch.
 pub struct Faces {
     pub public: Backend,
     pub intake: Arc<dyn Intake>,
     pub settlement: Arc<dyn Settlement>,
 }
 
-/// Dispatch in this process, if it has the role.
+/// Starts dispatch, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,
@@ -36,7 +35,8 @@ pub async fn start(
         return Ok(None);
     }
     let dispatch = Arc::new(Dispatch::new(
-        options(&base.config),
+        base.config.dispatch.clone(),
+        given(&base.config),
         stored.store.clone(),
         stored.directory.clone(),
         Arc::clone(queue),
@@ -57,41 +57,12 @@ pub async fn start(
     Ok(Some(faces))
 }
 
-/// How dispatch behaves.
-pub fn options(config: &Config) -> Options {
+/// Returns what dispatch is given besides its settings.
+pub fn given(config: &Config) -> Given {
     let Messages { intake, reports, .. } = Messages::of(config);
-    let Config { gateway, dispatch: config, .. } = config;
-    Options {
-        max_request_bytes: gateway.max_request_bytes,
+    Given {
+        max_request_bytes: config.gateway.max_request_bytes,
         max_intake_bytes: intake,
         max_reports_bytes: reports,
-        retry_policy: RetryPolicy::new(config.retry_schedule.iter().map(|span| span.0).collect()),
-        accept_lanes: config.accept_lanes,
-        accept_batch: config.accept_batch,
-        accept_queue: config.accept_queue,
-        accept_queue_bytes: config.accept_queue_bytes,
-        handoff_queue_bytes: config.handoff_queue_bytes,
-        settle_lanes: config.settle_lanes,
-        settle_batch: config.settle_batch,
-        inline_bytes: config.inline_bytes,
-        feed_period: config.feed_period.0,
-        feed_batch: config.feed_batch,
-        check_after: config.check_after.0,
-        measure_period: config.measure_period.0,
-        audit_period: config.audit_period.0,
-        audit_grace: config.audit_grace.0,
-        audit_batch: config.audit_batch,
-        audit_repeat: config.audit_repeat.0,
-        idempotency_lifetime: config.idempotency_lifetime.0,
-        max_tails: config.max_tails,
-        tail_buffer_bytes: config.tail_buffer_bytes,
-        tail_readers: config.tail_readers,
-        tail_heartbeat: config.tail_heartbeat.0,
-        tail_poll: config.tail_poll.0,
-        tail_retention: config.tail_retention.0,
-        retention: config.retention.0,
-        change_retention: config.change_retention.0,
-        sweep_period: config.sweep_period.0,
-        ..Options::default()
     }
 }

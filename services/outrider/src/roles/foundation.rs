@@ -1,10 +1,10 @@
-//! What roles stand on: the store, the directory, the queue, channels to other processes.
+//! Builds what roles use: the store, the directory, the queue, and channels to other processes.
 
 use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue, RedisTls};
+use outrider_queue::{EmbeddedQueue, Options, Queue, RedisQueue, RedisTls};
 use outrider_rpc::{InternalToken, RoleChannel, Streams, Tls};
 use outrider_store::{
     Backend, Directory, DirectoryOptions, FailureKind, MasterKeys, Store, StoreOptions, Work,
@@ -13,50 +13,43 @@ use outrider_telemetry::essential;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
 
-use super::{Role, Roles};
+use super::role::{Role, Roles};
 use crate::config::{self, Config};
 
-/// The store's options; reads the master key.
+/// Returns the options of the store. Reads the master key.
 pub fn store_options(config: &Config) -> Result<StoreOptions> {
     Ok(options_with(config, master_keys(&config.secrets)?))
 }
 
-/// The same for commands that need the key only where something is encrypted with it: none stands
-/// in where none is configured and its file is not there.
+/// Returns the options of the store for commands that need the master key only if something is
+/// encrypted with it. There is no key if none is configured and its file does not exist.
 pub fn options_without_key(config: &Config) -> Result<StoreOptions> {
-    if !config.secrets.master_key.0.is_empty()
-        || Path::new(&config.secrets.master_key_file).exists()
+    if !config.secrets.master_key.is_empty() || Path::new(&config.secrets.master_key_file).exists()
     {
         return store_options(config);
     }
     Ok(options_with(config, MasterKeys::none()))
 }
 
-/// The same for commands that make a database: by default SQLite's file is in the directory of the
-/// key, and must find it.
+/// Returns the options of the store for commands that create a database. By default, SQLite's file
+/// is in the directory of the key, which must exist.
 pub fn first_options(config: &Config) -> Result<StoreOptions> {
     let options = options_without_key(config)?;
-    if options.master_keys.is_none() && Backend::of(&options.url) == Some(Backend::Sqlite) {
+    if options.master_keys.is_none() && Backend::of(&options.database.url) == Some(Backend::Sqlite)
+    {
         make_directory_of_key(Path::new(&config.secrets.master_key_file))?;
     }
     Ok(options)
 }
 
+/// Returns the options of the store with these keys.
 pub fn options_with(config: &Config, master_keys: MasterKeys) -> StoreOptions {
-    StoreOptions {
-        url: config.database.url.clone(),
-        max_connections: config.database.max_connections,
-        ledger_connections: config.database.ledger_connections,
-        acquire_timeout: config.database.acquire_timeout.0,
-        statement_timeout: config.database.statement_timeout.0,
-        read_only: false,
-        master_keys,
-    }
+    StoreOptions { database: config.database.clone(), read_only: false, master_keys }
 }
 
 fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
-    if !secrets.master_key.0.is_empty() {
-        return MasterKeys::parse(secrets.master_key.0.trim()).context("secrets.master_key");
+    if !secrets.master_key.is_empty() {
+        return MasterKeys::parse(secrets.master_key.trim()).context("secrets.master_key");
     }
     let path = &secrets.master_key_file;
     let text = std::fs::read_to_string(path).with_context(|| {
@@ -68,22 +61,22 @@ fn master_keys(secrets: &config::Secrets) -> Result<MasterKeys> {
     MasterKeys::parse(text.trim()).with_context(|| format!("secrets.master_key_file: {path}"))
 }
 
-/// The token between roles, if one is configured.
+/// Returns the token between roles, if one is configured.
 pub fn internal_token(internal: &config::Internal) -> Result<Option<InternalToken>> {
-    match internal.token.0.trim() {
+    match internal.token.trim() {
         "" => Ok(None),
         text => InternalToken::new(text).map(Some).context("internal.token"),
     }
 }
 
-/// Makes the file of the master key, which only its owner can read, unless a key is configured or
-/// the file is there. Whether it did.
+/// Creates the file of the master key, readable by its owner only, unless a key is configured or
+/// the file exists. Returns whether it created the file.
 ///
-/// The file appears under its name with all that it holds, so that of several at once one makes it
-/// and no other reads a part.
+/// The file appears under its name with its whole content. If several processes do this at once,
+/// one creates the file, and none reads a part of it.
 pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
     let path = Path::new(&secrets.master_key_file);
-    if !secrets.master_key.0.is_empty() || path.exists() {
+    if !secrets.master_key.is_empty() || path.exists() {
         return Ok(false);
     }
     let directory = make_directory_of_key(path)?;
@@ -99,7 +92,7 @@ pub fn create_master_key(secrets: &config::Secrets) -> Result<bool> {
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error.error).with_context(cannot),
     }
-    // The name is durable too before anything is encrypted.
+    // The name must be durable too before anything is encrypted.
     std::fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(cannot)?;
@@ -116,7 +109,7 @@ fn make_directory_of_key(path: &Path) -> Result<&Path> {
     Ok(directory)
 }
 
-/// A key with an id of its own, so that one made elsewhere is never taken for it.
+/// Returns a key with a random id, so that keys created elsewhere are never mistaken for it.
 fn new_master_key() -> Result<String> {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let (mut key, mut id) = ([0_u8; 32], [0_u8; 6]);
@@ -129,7 +122,7 @@ fn new_master_key() -> Result<String> {
     Ok(format!("k{id}:{}", STANDARD.encode(key)))
 }
 
-/// What roles ask of the database beside reading configuration.
+/// What each role does in the database besides reading the configuration.
 const WORKS: [(Role, Work); 4] = [
     (Role::Admin, Work::Configuration),
     (Role::Worker, Work::Jobs),
@@ -137,8 +130,8 @@ const WORKS: [(Role, Work); 4] = [
     (Role::Ingest, Work::Intake),
 ];
 
-/// Connects to the database. SQLite, which no other process can be using, is migrated; PostgreSQL
-/// must be current, and must refuse nothing of what the roles need.
+/// Connects to the database. Migrates SQLite, because no other process can use it. The schema of
+/// PostgreSQL must be current, and the database must permit everything that the roles need.
 pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     let store = Store::connect(&store_options(config)?).await?;
     let works: Vec<Work> =
@@ -148,7 +141,7 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
         store.seal().await?;
     } else if let Err(failure) = store.current().await {
         if failure.kind == FailureKind::Refused {
-            // All that is refused, and not only the look at the schema.
+            // Reports everything that is refused, not only the look at the schema.
             store.begin(&works).await?;
         }
         return Err(failure.into());
@@ -158,19 +151,17 @@ pub async fn store(config: &Config, roles: &Roles) -> Result<Store> {
     Ok(store)
 }
 
-/// The directory, kept fresh until `shutdown`, and at once when a change is announced. It knows the
-/// ids of all API keys where any are checked.
+/// Returns the directory, which is kept fresh until `shutdown` and reads announced changes at once.
+/// It knows the ids of all API keys if this process checks any.
 pub fn directory(
+    options: &DirectoryOptions,
     store: &Store,
     queue: Option<&Arc<dyn Queue>>,
     keys: bool,
     shutdown: &CancellationToken,
 ) -> Directory {
-    let defaults = DirectoryOptions::default();
-    let directory = Directory::new(
-        store.clone(),
-        DirectoryOptions { key_ids: if keys { defaults.key_ids } else { 0 }, ..defaults },
-    );
+    let key_ids = if keys { options.key_ids } else { 0 };
+    let directory = Directory::new(store.clone(), DirectoryOptions { key_ids, ..options.clone() });
     spawn_until(shutdown, {
         let directory = directory.clone();
         async move { directory.run().await }
@@ -200,38 +191,16 @@ fn spawn_until(shutdown: &CancellationToken, task: impl Future<Output = ()> + Se
     }));
 }
 
-/// The queue as configured.
-pub async fn queue(config: &Config) -> Result<Arc<dyn Queue>> {
-    if config.queue.url == "embedded" {
-        return Ok(Arc::new(EmbeddedQueue::new(embedded_options(config))));
+/// Returns the configured queue.
+pub async fn queue(options: &Options) -> Result<Arc<dyn Queue>> {
+    if options.is_embedded() {
+        return Ok(Arc::new(EmbeddedQueue::new(options)));
     }
-    let options = RedisOptions { tls: redis_tls(&config.queue)?, ..redis_options(config) };
-    Ok(Arc::new(RedisQueue::connect(options).await.context("queue.url")?))
+    let queue = RedisQueue::connect(options.clone(), &redis_tls(options)?).await;
+    Ok(Arc::new(queue.context("queue.url")?))
 }
 
-/// How the queue in memory behaves.
-pub fn embedded_options(config: &Config) -> EmbeddedOptions {
-    let Config { queue, .. } = config;
-    EmbeddedOptions { window: queue.window, lease: queue.lease.0, ..EmbeddedOptions::default() }
-}
-
-/// How Redis is used, but for the files of TLS.
-pub fn redis_options(config: &Config) -> RedisOptions {
-    let Config { queue: options, .. } = config;
-    RedisOptions {
-        urls: options.url.split(',').map(|url| url.trim().to_owned()).collect(),
-        cluster: options.cluster,
-        prefix: options.prefix.clone(),
-        shards: options.shards,
-        pool_size: options.pool_size,
-        command_timeout: options.command_timeout.0,
-        window: options.window,
-        lease: options.lease.0,
-        ..RedisOptions::default()
-    }
-}
-
-fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
+fn redis_tls(options: &Options) -> Result<RedisTls> {
     let read = |key: &str, path: &str| match path {
         "" => Ok(None),
         path => std::fs::read(path)
@@ -245,12 +214,12 @@ fn redis_tls(options: &config::Queue) -> Result<RedisTls> {
     })
 }
 
-/// A channel to a role in another process, by mutual TLS where it is configured.
+/// Returns a channel to a role in another process, with mutual TLS if it is configured.
 pub fn channel(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<RoleChannel> {
     outrider_rpc::channel::channel(url, tls).with_context(|| format!("{key} = {url}"))
 }
 
-/// The same for streams of clients.
+/// Returns channels to a role in another process for the streams of clients.
 pub fn streams(key: &'static str, url: &str, tls: Option<&Arc<Tls>>) -> Result<Streams> {
     Streams::new(url, tls).with_context(|| format!("{key} = {url}"))
 }

@@ -3,29 +3,29 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
-use outrider_gateway::{Backends, Gateway, Options, remote_backend};
-use outrider_rpc::{Authenticate, KeyCacheOptions, RememberedKeys, RemoteKeys, server::Backend};
+use outrider_gateway::{Backends, Gateway, Given, Options, remote_backend};
+use outrider_rpc::{Authenticate, RememberedKeys, RemoteKeys, server::Backend};
 use outrider_telemetry::essential;
 
 use super::{
-    Role,
+    base::Base,
     foundation::{channel, streams},
     messages::Messages,
-    process::Base,
+    role::Role,
     tls,
 };
 use crate::config::Config;
 
-/// What a gateway finds in its own process.
+/// What a gateway uses in its own process.
 pub struct Here {
-    /// API keys, by a role that reads them or by others that are asked.
+    /// Resolves API keys: in this process, or by asking roles in other processes.
     pub keys: Arc<dyn Authenticate>,
     pub ingest: Option<Backend>,
     pub dispatch: Option<Backend>,
     pub admin: Option<Backend>,
 }
 
-/// The gateway of this process, if it has the role; where it listens.
+/// Starts the gateway, if this process has the role. Returns its address.
 pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     if !base.roles.has(Role::Gateway) {
         return Ok(None);
@@ -37,7 +37,7 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
         admin: here_or(here.admin, "gateway.admin_url", &config.admin_url, base)?,
     };
     let acceptor = tls::public(config, &base.stages.foundation)?;
-    let gateway = Gateway::new(options(&base.config), backends, here.keys)
+    let gateway = Gateway::new(options(&base.config), given(&base.config), backends, here.keys)
         .context("gateway")?
         .with_acceptor(acceptor);
     let listener = base.listen("gateway.listen", &config.listen).await?;
@@ -49,57 +49,23 @@ pub async fn start(base: &mut Base, here: Here) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
-/// How the gateway behaves.
+/// Returns the settings of the gateway.
 pub fn options(config: &Config) -> Options {
-    let max_answer_bytes = Messages::of(config).answers;
-    let Config { gateway: config, ingest, .. } = config;
+    let Config { gateway, ingest, .. } = config;
     Options {
-        max_request_bytes: config.max_request_bytes,
-        max_answer_bytes,
-        max_buffered_bytes: config.max_buffered_bytes,
-        max_decoded_bytes: config.max_decoded_bytes,
-        decode_apart_bytes: config.decode_apart_bytes,
-        max_decodings: config.max_decodings,
-        max_unsent_bytes: config.max_unsent_bytes,
-        request_timeout: config.request_timeout.0,
-        max_connections: config.max_connections,
-        reserved_connections: config.reserved_connections,
-        max_header_bytes: config.max_header_bytes,
-        max_headers: config.max_headers,
-        max_uri_bytes: config.max_uri_bytes,
-        header_read_timeout: config.header_read_timeout.0,
-        min_body_rate: config.min_body_rate,
-        idle_timeout: config.idle_timeout.0,
-        keep_alive_interval: config.keep_alive_interval.0,
-        keep_alive_timeout: config.keep_alive_timeout.0,
-        max_concurrent_streams: config.max_concurrent_streams,
-        max_pending_resets: config.max_pending_resets,
-        max_error_resets: config.max_error_resets,
-        max_abandoned_requests: config.max_abandoned_requests,
-        drain: config.drain.0,
-        cors_origins: config.cors_origins.clone(),
-        reflection: config.reflection,
-        max_uploads: config.max_uploads,
-        upload_idle_timeout: config.upload_idle_timeout.0,
-        // What one call of an upload takes must be what ingest takes in one batch.
-        upload_batch_bytes: Options::default().upload_batch_bytes.min(ingest.max_batch_bytes),
-        ..Options::default()
+        // Ingest must accept the events of one call of an upload.
+        upload_batch_bytes: gateway.upload_batch_bytes.min(ingest.max_batch_bytes),
+        ..gateway.clone()
     }
 }
 
-/// How answers about API keys are remembered.
-pub fn key_cache(config: &Config) -> KeyCacheOptions {
-    let config = &config.gateway;
-    KeyCacheOptions {
-        lifetime: config.key_lifetime.0,
-        valid: config.max_valid_keys,
-        invalid: config.max_invalid_keys,
-        questions: config.key_questions,
-    }
+/// Returns what the gateway is given besides its settings.
+pub fn given(config: &Config) -> Given {
+    Given { max_answer_bytes: Messages::of(config).answers, ..Given::default() }
 }
 
-/// API keys by the roles that read them, in this order; where these are elsewhere. Those that are
-/// away are looked for until the end.
+/// Returns a resolver that asks the roles that read API keys in other processes, in this order.
+/// Roles that are away are probed until the shutdown.
 pub fn remote_keys(base: &mut Base) -> Result<Arc<RemoteKeys>> {
     let (config, tls) = (&base.config.gateway, base.tls.as_ref());
     let roles = [
@@ -118,9 +84,9 @@ pub fn remote_keys(base: &mut Base) -> Result<Arc<RemoteKeys>> {
     Ok(keys)
 }
 
-/// The same, with the answers remembered.
+/// Returns a resolver that remembers answers.
 pub fn remembered(base: &Base, keys: Arc<RemoteKeys>) -> Arc<dyn Authenticate> {
-    RememberedKeys::new(keys, &key_cache(&base.config))
+    RememberedKeys::new(keys, &base.config.gateway.key_cache())
 }
 
 fn here_or(local: Option<Backend>, key: &'static str, url: &str, base: &Base) -> Result<Backend> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use outrider_ingest::{Ingest, Options, StreamOptions};
+use outrider_ingest::{Given, Ingest};
 use outrider_rpc::{
     Intake,
     intake::RemoteIntake,
@@ -12,14 +12,13 @@ use outrider_rpc::{
 use tonic::service::Routes;
 
 use super::{
-    Role,
+    base::{Base, Stage, Stored, serve_internal, with_internal},
     dispatch::Faces,
     foundation::channel,
-    process::{Base, Stage, Stored, serve_internal, with_internal},
+    role::Role,
 };
-use crate::config::Config;
 
-/// Ingest in this process, if it has the role.
+/// Starts ingest, if this process has the role.
 pub async fn start(
     base: &mut Base,
     stored: &Stored,
@@ -38,7 +37,8 @@ pub async fn start(
     };
     let shutdown = base.stages.intake.clone();
     let ingest = Ingest::new(
-        options(&base.config),
+        config.clone(),
+        Given { max_request_bytes: base.config.gateway.max_request_bytes },
         stored.directory.clone(),
         stored.store.clock().clone(),
         intake,
@@ -49,28 +49,4 @@ pub async fn start(
     let listening = with_internal(base, stored, service.clone(), Routes::default());
     serve_internal(base, "ingest.listen", &address, listening, Stage::Intake).await?;
     Ok(Some(service))
-}
-
-/// How ingest behaves.
-pub fn options(config: &Config) -> Options {
-    let Config { gateway, ingest: config, .. } = config;
-    Options {
-        max_payload_bytes: config.max_payload_bytes,
-        max_batch_bytes: config.max_batch_bytes,
-        max_request_bytes: gateway.max_request_bytes,
-        large_bytes: config.large_bytes,
-        large_requests: config.large_requests,
-        large_requests_waiting: config.large_requests_waiting,
-        validation_steps: config.validation_steps,
-        long_validations: config.long_validations,
-        schema_cache_bytes: config.schema_cache_bytes,
-        stream: StreamOptions {
-            max_streams: config.max_streams,
-            window_events: config.stream_window_events,
-            window_bytes: config.stream_window_bytes,
-            buffer_bytes: config.stream_buffer_bytes,
-            idle_timeout: config.stream_idle_timeout.0,
-            ..StreamOptions::default()
-        },
-    }
 }

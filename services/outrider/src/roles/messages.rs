@@ -1,6 +1,5 @@
-//! The sizes of messages between roles. None is a setting of its own: each follows from what
-//! operators allow to be in it, so that what one process takes, roles in processes of their own
-//! take too.
+//! The sizes of messages between roles. They are not settings: each follows from the limits of its
+//! content, so that roles in separate processes accept the same as one process with all roles.
 
 use outrider_model::limits;
 
@@ -9,18 +8,18 @@ use crate::config::Config;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What ingest adds to an event (ids, fingerprint, trace, key of a stream, media type), and the
-/// framing of its fields, at most.
+/// Maximum size of what ingest adds to an event (ids, fingerprint, trace, stream key, media type),
+/// including the framing of fields.
 const ADDED_TO_EVENT: usize = 2 * KIB;
-/// What an event has beside its payload, at most: two maps, and names.
+/// Maximum size of an event without its payload: two maps, and names.
 const BESIDE_PAYLOAD: usize = 2 * limits::MAP_BYTES + 4 * KIB + ADDED_TO_EVENT;
-/// What a report has beside the body of an answer, at most: headers of the answer, ids, an error;
-/// and the framing.
+/// Maximum size of a report without the response body: response headers, ids, an error, and the
+/// framing.
 const BESIDE_ANSWER: usize = 64 * KIB;
-/// An answer may have so many bytes whatever the settings are: the largest page of a list is below.
+/// Minimum limit of an answer, whatever the settings are. The largest page of a list is smaller.
 const LEAST_ANSWER: usize = 32 * MIB;
 
-/// How large messages between roles may be, in bytes.
+/// Maximum sizes of messages between roles, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Messages {
     /// Events from ingest to dispatch.
@@ -32,22 +31,20 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// As the settings have it.
+    /// Derives the sizes from the settings.
     pub fn of(config: &Config) -> Self {
         let (ingest, kept) = (&config.ingest, config.worker.response_kept_bytes);
         let sum = |parts: [usize; 3]| parts.into_iter().fold(0, usize::saturating_add);
         let one_report = kept.saturating_add(BESIDE_ANSWER);
         Self {
-            // A batch of a stream may go beyond its size by one message.
+            // A batch of a stream may exceed its size by one message.
             intake: sum([
                 ingest.max_batch_bytes,
                 config.gateway.max_request_bytes,
                 limits::BATCH_EVENTS * ADDED_TO_EVENT,
             ]),
             // A report that is larger than a batch goes alone.
-            reports: outrider_worker::Options::default()
-                .report_batch_bytes
-                .saturating_add(one_report),
+            reports: config.worker.report_batch_bytes.saturating_add(one_report),
             answers: LEAST_ANSWER
                 .max(ingest.max_payload_bytes.saturating_add(BESIDE_PAYLOAD))
                 .max(one_report),
@@ -64,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// A map of the most entries and bytes.
+    /// A map with the maximum number of entries and bytes.
     fn full() -> HashMap<String, String> {
         let value = limits::MAP_BYTES / limits::MAP_ENTRIES - 2;
         (0..limits::MAP_ENTRIES).map(|number| (format!("{number:02}"), "v".repeat(value))).collect()
@@ -109,7 +106,7 @@ mod tests {
             tracestate: "s".repeat(512),
         };
         assert!(event.encoded_len() <= BESIDE_PAYLOAD, "{}", event.encoded_len());
-        // What the caller's own message had of it.
+        // The part that the caller's own message contained.
         let given = AcceptEvent {
             project_id: String::new(),
             organization_id: String::new(),

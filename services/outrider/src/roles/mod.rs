@@ -1,6 +1,7 @@
-//! From configuration to a running process: a file per role, wiring only.
+//! Turns a configuration into a running process. Each role has a file, which contains wiring only.
 
 mod admin;
+mod base;
 mod check;
 mod dispatch;
 #[cfg(test)]
@@ -12,116 +13,14 @@ mod ingest;
 mod messages;
 mod process;
 mod reload;
+mod role;
 mod tls;
 mod worker;
 
-use std::collections::BTreeSet;
-
-use clap::ValueEnum;
-
 pub use self::{
     check::check,
-    egress::{examiner, policy as egress_policy},
+    egress::examiner,
     foundation::{create_master_key, first_options, options_without_key, store_options},
     process::start,
+    role::{Role, Roles},
 };
-
-/// A part of Outrider that can be a process of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Role {
-    /// All of them.
-    All,
-    /// The public face.
-    Gateway,
-    /// Takes events in.
-    Ingest,
-    /// Commits, feeds, settles, answers questions.
-    Dispatch,
-    /// Signs and sends.
-    Worker,
-    /// Opens connections to the outside.
-    Egress,
-    /// Manages configuration.
-    Admin,
-}
-
-impl Role {
-    /// As the command line names it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Gateway => "gateway",
-            Self::Ingest => "ingest",
-            Self::Dispatch => "dispatch",
-            Self::Worker => "worker",
-            Self::Egress => "egress",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// The roles of one process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roles(BTreeSet<Role>);
-
-impl Roles {
-    const EACH: [Role; 6] =
-        [Role::Gateway, Role::Ingest, Role::Dispatch, Role::Worker, Role::Egress, Role::Admin];
-
-    /// These, where `All` stands for each.
-    #[must_use]
-    pub fn new(named: &[Role]) -> Self {
-        Self(if named.contains(&Role::All) {
-            Self::EACH.into()
-        } else {
-            named.iter().copied().collect()
-        })
-    }
-
-    /// As the command line names them; an error when one of the names has no effect.
-    pub fn named(named: &[Role]) -> Result<Self, &'static str> {
-        let roles = Self::new(named);
-        if named.len() > 1 && named.contains(&Role::All) {
-            Err("--role all: stands alone, since it is every role")
-        } else if named.len() > 1 && roles.0.len() != named.len() {
-            Err("--role: a role is given twice")
-        } else {
-            Ok(roles)
-        }
-    }
-
-    /// Whether a role is one of them.
-    #[must_use]
-    pub fn has(&self, role: Role) -> bool {
-        self.0.contains(&role)
-    }
-
-    /// Whether any of these is one of them.
-    #[must_use]
-    pub fn has_any(&self, roles: &[Role]) -> bool {
-        roles.iter().any(|role| self.has(*role))
-    }
-
-    /// Whether nothing runs elsewhere, so that no listener between roles is needed.
-    #[must_use]
-    pub fn is_all(&self) -> bool {
-        self.0.len() == Self::EACH.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_role_is_named_once_and_all_alone() {
-        assert!(Roles::named(&[Role::All]).is_ok_and(|roles| roles.is_all()));
-        assert_eq!(
-            Roles::named(&[Role::Worker, Role::Egress]),
-            Ok(Roles::new(&[Role::Egress, Role::Worker]))
-        );
-        assert!(Roles::named(&[Role::All, Role::Worker]).unwrap_err().contains("stands alone"));
-        assert!(Roles::named(&[Role::Worker, Role::Worker]).unwrap_err().contains("twice"));
-    }
-}

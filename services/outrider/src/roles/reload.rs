@@ -1,6 +1,5 @@
-//! The configuration that is read again while the process runs: at SIGHUP, and when the content of
-//! its file is another. Of what is new only the policy of destinations takes effect; the rest is
-//! told.
+//! Reads the configuration again while the process runs: at SIGHUP, and when the content of its
+//! file changes. Only a new egress policy takes effect. Other changes are logged.
 
 use std::{
     path::Path,
@@ -20,37 +19,37 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Roles, egress::policy, process::check_all};
+use super::{check::check_all, role::Roles};
 use crate::config::{Config, Sources, changed_keys};
 
-/// Between two looks at the file. By content, so that replaced symbolic links of mounted files are
-/// seen too.
+/// Time between two looks at the file. Contents are compared, so that replaced symbolic links of
+/// mounted files are noticed too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The keys that take effect at once.
 const AT_ONCE: [&str; 4] =
     ["egress.allow", "egress.deny", "egress.allow_loopback", "egress.allowed_ports"];
 
-/// What is read again, and for whom.
+/// Reads the configuration again, and applies it.
 pub struct Reload {
     sources: Sources,
-    /// What the file held when it was last looked at; none while it cannot be read.
+    /// The last content of the file, or `None` while it cannot be read.
     contents: Option<Vec<u8>>,
-    /// What was read last and was valid.
+    /// The last valid configuration.
     config: Config,
     roles: Roles,
     in_force: PolicyInForce,
 }
 
 impl Reload {
-    /// From what the process was started with.
+    /// Begins with what the process was started with.
     pub fn new(sources: Sources, config: Config, roles: Roles, in_force: PolicyInForce) -> Self {
         was_read(true);
-        // What changed between the start and now is seen at the first look.
+        // A change between the start and now is noticed at the first look.
         Self { sources, contents: None, config, roles, in_force }
     }
 
-    /// Follows until `shutdown`.
+    /// Follows the configuration until `shutdown`.
     pub fn spawn(mut self, mut prompted: Signal, shutdown: CancellationToken) {
         tokio::spawn(essential("configuration", async move {
             let mut ticks = interval(LOOK_EVERY);
@@ -68,15 +67,15 @@ impl Reload {
                 match looked.await {
                     Ok(reload) => self = reload,
                     Err(error) => {
-                        return tracing::error!(%error, "the configuration is not followed any \
-                            more");
+                        return tracing::error!(%error, "the configuration is no longer \
+                            followed");
                     }
                 }
             }
         }));
     }
 
-    /// Reads again when it is told to, or when the file holds something else.
+    /// Reads the configuration again if prompted, or if the content of the file changed.
     fn look(&mut self, by_signal: bool) {
         let file_is_new = match self.sources.file.as_deref().map(read) {
             None => false,
@@ -96,14 +95,14 @@ impl Reload {
                 let error = format!("{error:#}");
                 tracing::error!(
                     error,
-                    "the configuration was read again and is not valid; the old one stays in force"
+                    "the new configuration is invalid; the previous one stays in force"
                 );
             }
         }
     }
 
-    /// What a start would refuse is refused here too: else it would be found at the next start,
-    /// when nobody expects it.
+    /// Refuses what a start would refuse. Otherwise the error would appear at the next start, when
+    /// nobody expects it.
     fn load(&self) -> Result<Config> {
         let config = self.sources.load()?;
         check_all(&config, &self.roles)?;
@@ -118,17 +117,17 @@ impl Reload {
         if !later.is_empty() {
             tracing::warn!(
                 keys = later.join(", "),
-                "keys of the configuration changed that take effect at the next start only"
+                "these changed keys take effect at the next start"
             );
         }
-        let policy = policy(&config.egress);
+        let policy = config.egress.policy();
         let (allow, deny, loopback) =
             (policy.allow.len(), policy.deny.len(), policy.allow_loopback);
         if self.in_force.replace(policy) {
             tracing::info!(
                 allow,
                 deny,
-                "another egress policy is in force: connections that it refuses are cut"
+                "a new egress policy is in force; connections that it refuses are closed"
             );
             if loopback {
                 tracing::warn!(
@@ -136,7 +135,7 @@ impl Reload {
                 );
             }
         } else if by_signal && later.is_empty() {
-            tracing::info!("SIGHUP: the configuration was read again and says nothing new");
+            tracing::info!("SIGHUP: the configuration was read again and has not changed");
         }
         self.config = config;
     }
@@ -162,9 +161,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::roles::Role;
+    use crate::roles::role::Role;
 
-    /// The metrics are of the process: one test at a time moves them.
+    /// Metrics are global to the process, so only one test at a time may change them.
     static TURN: Mutex<()> = Mutex::new(());
 
     struct Bench {
@@ -181,7 +180,7 @@ mod tests {
             std::fs::write(file.path(), text).unwrap();
             let sources = Sources { file: Some(file.path().into()), ..Sources::default() };
             let config = sources.load().unwrap();
-            let in_force = PolicyInForce::from(policy(&config.egress));
+            let in_force = PolicyInForce::from(config.egress.policy());
             let reload = Reload::new(sources, config, Roles::new(&[Role::All]), in_force.clone());
             Self { _turn: turn, file, in_force, reload }
         }
@@ -199,7 +198,6 @@ mod tests {
     fn what_a_start_would_refuse_is_refused() {
         let mut bench = Bench::new("[egress]\nallow = [\"10.0.0.0/8\"]\n");
         bench.reload.look(false);
-        // Each is valid by itself: a role, or the process, refuses it.
         for (also, why) in [
             ("allowed_ports = [8080]\n", "egress.allowed_ports"),
             ("[log]\nlevel = \"verbose\"\n", "log.level"),
@@ -207,7 +205,6 @@ mod tests {
         ] {
             let text = format!("[egress]\n{also}");
             bench.write(&text);
-            assert!(bench.reload.sources.load().is_ok(), "{text}");
             let refused = format!("{:#}", bench.reload.load().unwrap_err());
             assert!(refused.starts_with(why), "{text}: {refused}");
             bench.reload.look(false);
@@ -252,8 +249,8 @@ mod tests {
     fn keys_that_differ_are_named_without_their_values() {
         let mut config = Config::default();
         config.log.level = "debug".into();
-        config.secrets.master_key = crate::config::Hidden("k1:c2VjcmV0".into());
-        config.egress.deny = vec![crate::config::Target("10.0.0.1".parse().unwrap())];
+        config.secrets.master_key = "k1:c2VjcmV0".into();
+        config.egress.deny = vec![outrider_settings::Parsed("10.0.0.1".parse().unwrap())];
         assert_eq!(
             changed_keys(&Config::default(), &config),
             ["egress.deny", "log.level", "secrets.master_key"]

@@ -1,4 +1,4 @@
-//! TLS of a process: between roles, and of the public listener.
+//! TLS of a process: between roles, and on the public listener.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,39 +11,40 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Gateway, Internal};
+use crate::config::Internal;
 
-/// Files of TLS, and how they are used.
+/// TLS files, and how they are used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TlsOptions {
     files: TlsFiles,
-    /// How often they are looked at.
+    /// How often they are checked.
     reload_interval: Duration,
 }
 
-/// TLS between roles, if it is configured.
+/// Returns the options of TLS between roles, if it is configured.
 pub fn internal_options(config: &Internal) -> Option<TlsOptions> {
     let files = TlsFiles {
         certificate: (&config.tls_certificate_file).into(),
         private_key: (&config.tls_private_key_file).into(),
         authorities: Some((&config.tls_ca_file).into()),
     };
-    let options = TlsOptions { files, reload_interval: config.tls_reload_interval.0 };
+    let options = TlsOptions { files, reload_interval: config.tls_reload_interval };
     (!config.tls_certificate_file.is_empty()).then_some(options)
 }
 
-/// TLS of the public listener, if it is configured, and how long a handshake may take.
-pub fn public_options(config: &Gateway) -> Option<(TlsOptions, Duration)> {
+/// Returns the options of TLS on the public listener, if it is configured, and the handshake
+/// timeout.
+pub fn public_options(config: &outrider_gateway::Options) -> Option<(TlsOptions, Duration)> {
     let files = TlsFiles {
         certificate: (&config.tls_certificate_file).into(),
         private_key: (&config.tls_private_key_file).into(),
         authorities: None,
     };
-    let options = TlsOptions { files, reload_interval: config.tls_reload_interval.0 };
-    (!config.tls_certificate_file.is_empty()).then_some((options, config.tls_handshake_timeout.0))
+    let options = TlsOptions { files, reload_interval: config.tls_reload_interval };
+    (!config.tls_certificate_file.is_empty()).then_some((options, config.tls_handshake_timeout))
 }
 
-/// Mutual TLS between roles, if it is configured, kept fresh until `shutdown`.
+/// Returns mutual TLS between roles, if it is configured. It is kept fresh until `shutdown`.
 pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<Option<Arc<Tls>>> {
     let Some(options) = internal_options(config) else { return Ok(None) };
     let tls = Tls::load(options.files).context("internal.tls_certificate_file")?;
@@ -51,8 +52,11 @@ pub fn between_roles(config: &Internal, shutdown: &CancellationToken) -> Result<
     Ok(Some(tls))
 }
 
-/// How the public listener takes connections; its certificate is kept fresh until `shutdown`.
-pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor> {
+/// Returns the acceptor of the public listener. Its certificate is kept fresh until `shutdown`.
+pub fn public(
+    config: &outrider_gateway::Options,
+    shutdown: &CancellationToken,
+) -> Result<Acceptor> {
     let Some((options, handshake_timeout)) = public_options(config) else {
         return Ok(Acceptor::plain());
     };
@@ -61,7 +65,7 @@ pub fn public(config: &Gateway, shutdown: &CancellationToken) -> Result<Acceptor
     Ok(Acceptor::new(tls, Protocol::Web, handshake_timeout))
 }
 
-/// Reads the files again each period and at SIGHUP.
+/// Reads the files again once per period and at SIGHUP.
 fn keep_fresh(tls: Arc<Tls>, period: Duration, shutdown: &CancellationToken) -> Result<()> {
     let mut prompted = signal(SignalKind::hangup()).context("SIGHUP cannot be awaited")?;
     let shutdown = shutdown.clone();

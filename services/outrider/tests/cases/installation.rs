@@ -254,19 +254,19 @@ fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
 
     for _ in 0..5 {
         serving.process.send("-HUP");
-        serving.process.line("says nothing new");
+        serving.process.line("has not changed");
     }
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_SUCCEEDED");
 
     write("allow = [\"127.0.0.1/8\"]");
     serving.process.send("-HUP");
-    serving.process.line("is not valid");
+    serving.process.line("is invalid");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_SUCCEEDED", "the old lists stay in force");
 
     // The connection that the worker keeps is cut too: the next request does not go over it.
     write("allow = [\"127.0.0.1\"]\ndeny = [\"127.0.0.0/8\"]");
     serving.process.send("-HUP");
-    serving.process.line("another egress policy is in force");
+    serving.process.line("a new egress policy is in force");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_ADDRESS_REFUSED");
     let (code, errors) =
         failed(serving.command(&["endpoints", "create", "--url", &url]).output().unwrap());
@@ -274,7 +274,7 @@ fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
 
     // Without a signal, by its content.
     write("allow = [\"127.0.0.1\"]");
-    serving.process.line("another egress policy is in force");
+    serving.process.line("a new egress policy is in force");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_SUCCEEDED");
     serving.process.stop();
     receiver.hang_up();

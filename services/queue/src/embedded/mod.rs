@@ -7,12 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use outrider_model::{DeliveryId, EndpointId, Recipient, Result};
+use outrider_model::{DeliveryId, EndpointId, Job, Receipt, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, metrics};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    DEFAULT_WINDOW, Done, Enqueued, LeasedJob, NewJob, Queue, Receipt,
+    Done, Enqueued, LeasedJob, NewJob, Options, Queue,
     changes::Changes,
     shard::{random_epoch, shard_of},
 };
@@ -20,26 +20,6 @@ use crate::{
 mod window;
 
 use window::Window;
-
-/// Bounds of the embedded queue.
-#[derive(Debug, Clone, Copy)]
-pub struct EmbeddedOptions {
-    /// The size of its window, in units: jobs that wait or are held by workers, a unit for each and
-    /// one more for each 4 KiB of its payload and headers. Divided into fair shares; at least 8.
-    /// Default 32,768.
-    pub window: u32,
-    /// How long a job is held before another may take it over. Default 45 s.
-    pub lease: Duration,
-    /// How many shards. More than one is of use in tests only: there is one lock per shard, and no
-    /// lock is held for long. Default 1; 0 is taken as 1.
-    pub shards: u32,
-}
-
-impl Default for EmbeddedOptions {
-    fn default() -> Self {
-        Self { window: DEFAULT_WINDOW, lease: Duration::from_secs(45), shards: 1 }
-    }
-}
 
 /// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier
 /// process are known to be queued nowhere.
@@ -52,9 +32,10 @@ pub struct EmbeddedQueue {
 }
 
 impl EmbeddedQueue {
-    /// An empty queue.
+    /// An empty queue. Only the window, the lease and the number of shards matter; more than one
+    /// shard is useful in tests only, since no lock is held for long.
     #[must_use]
-    pub fn new(options: EmbeddedOptions) -> Self {
+    pub fn new(options: &Options) -> Self {
         metrics::expose(&SECTION);
         let shards =
             (0..options.shards.max(1)).map(|_| Mutex::new(Window::new(options.window))).collect();
@@ -93,13 +74,7 @@ impl EmbeddedQueue {
         (jobs, more)
     }
 
-    fn leased(
-        &self,
-        shard: usize,
-        entry: u64,
-        job: Arc<outrider_proto::internal::Job>,
-        first: bool,
-    ) -> LeasedJob {
+    fn leased(&self, shard: usize, entry: u64, job: Arc<Job>, first: bool) -> LeasedJob {
         let shard = u32::try_from(shard).unwrap_or(u32::MAX);
         LeasedJob {
             job,

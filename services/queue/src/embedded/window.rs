@@ -7,8 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use outrider_model::{DeliveryId, EndpointId, FairShares, Recipient};
-use outrider_proto::internal::Job;
+use outrider_model::{DeliveryId, EndpointId, FairShares, Job, Recipient};
 use tokio::time::Instant;
 
 use crate::{Enqueued, NewJob};
@@ -28,8 +27,6 @@ pub(super) struct Window {
 
 struct Slot {
     job: Arc<Job>,
-    delivery: DeliveryId,
-    recipient: Recipient,
     units: u32,
 }
 
@@ -54,22 +51,18 @@ impl Window {
 
     /// Queues the job unless its delivery is here already or a limit is reached.
     pub(super) fn add(&mut self, new: &NewJob) -> Enqueued {
-        if self.held.contains_key(&new.delivery) {
+        let Job { delivery, recipient, generation, .. } = &*new.job;
+        if self.held.contains_key(delivery) {
             return Enqueued::Present;
         }
         let units = new.units(self.size);
         let full = self.of_endpoint(new.endpoint()) >= new.endpoint_limit;
-        if full || !self.shares.try_take(&new.recipient, units) {
+        if full || !self.shares.try_take(recipient, units) {
             return Enqueued::Full;
         }
-        self.held.insert(new.delivery, new.job.generation);
+        self.held.insert(*delivery, *generation);
         *self.by_endpoint.entry(new.endpoint()).or_default() += 1;
-        let slot = Slot {
-            job: Arc::clone(&new.job),
-            delivery: new.delivery,
-            recipient: new.recipient,
-            units,
-        };
+        let slot = Slot { job: Arc::clone(&new.job), units };
         self.waiting.push_back((self.next_entry, slot));
         self.next_entry += 1;
         Enqueued::Queued
@@ -139,9 +132,10 @@ impl Window {
             return;
         }
         let slot = lease.remove().slot;
-        self.held.remove(&slot.delivery);
-        decrement(&mut self.by_endpoint, slot.recipient.endpoint);
-        self.shares.give_back(&slot.recipient, slot.units);
+        let Job { delivery, recipient, .. } = &*slot.job;
+        self.held.remove(delivery);
+        decrement(&mut self.by_endpoint, recipient.endpoint);
+        self.shares.give_back(recipient, slot.units);
     }
 
     pub(super) fn held(&self, delivery: DeliveryId) -> Option<u32> {

@@ -2,16 +2,22 @@
 
 use ::redis::Value;
 use bytes::Bytes;
-use outrider_proto::internal::Job;
+use outrider_model::Job;
+use outrider_proto::internal;
 use prost::Message as _;
 
-use super::keys::JOB_FIELD;
+use super::{
+    job::{self, Decoded, Unusable},
+    keys::JOB_FIELD,
+};
 
 /// What was read of a stream: jobs, and entries that hold none.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// The entry and its job.
     pub(super) jobs: Vec<(String, Job)>,
+    /// Jobs that this version cannot send: their places are to be freed.
+    pub(super) unusable: Vec<(String, Unusable, &'static str)>,
     /// Entries that are not ours or cannot be decoded: to be removed.
     pub(super) garbage: Vec<String>,
 }
@@ -45,7 +51,8 @@ impl Batch {
             let Some(Value::BulkString(id)) = parts.next() else { return None };
             let id = String::from_utf8(id).ok()?;
             match parts.next().and_then(decode) {
-                Some(job) => batch.jobs.push((id, job)),
+                Some(Decoded::Job(job)) => batch.jobs.push((id, job)),
+                Some(Decoded::Unusable { job, why }) => batch.unusable.push((id, job, why)),
                 None => batch.garbage.push(id),
             }
         }
@@ -54,7 +61,7 @@ impl Batch {
 }
 
 /// The job of an entry's fields, if it is one.
-fn decode(fields: Value) -> Option<Job> {
+fn decode(fields: Value) -> Option<Decoded> {
     let Value::Array(fields) = fields else { return None };
     let mut fields = fields.into_iter();
     let (Some(Value::BulkString(name)), Some(Value::BulkString(job)), None) =
@@ -66,9 +73,7 @@ fn decode(fields: Value) -> Option<Job> {
         return None;
     }
     // The payload stays where it was received: `Bytes` are decoded as slices.
-    let job = Job::decode(Bytes::from(job)).ok()?;
-    let ids = [&job.delivery_id, &job.event_id, &job.endpoint_id, &job.project_id];
-    ids.iter().all(|id| id.len() == 16).then_some(job)
+    job::decode(internal::Job::decode(Bytes::from(job)).ok()?)
 }
 
 /// Whether this is the name of an entry, `milliseconds-number`. One that is not would make the
@@ -95,22 +100,10 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::job::tests::job, *};
 
     fn text(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
-    }
-
-    fn job() -> Job {
-        let id = Bytes::from_static(&[7; 16]);
-        Job {
-            version: 1,
-            delivery_id: id.clone(),
-            event_id: id.clone(),
-            endpoint_id: id.clone(),
-            project_id: id,
-            ..Job::default()
-        }
     }
 
     fn entry(id: &str, field: &str, value: Vec<u8>) -> Value {
@@ -119,20 +112,25 @@ mod tests {
 
     #[test]
     fn jobs_and_garbage_are_told_apart() {
-        let short = Job { delivery_id: Bytes::from_static(b"short"), ..job() };
+        let encoded = || job::encode(&job());
+        let short = internal::Job { delivery_id: Bytes::from_static(b"short"), ..encoded() };
+        let newer = internal::Job { version: 2, ..encoded() };
         let entries = Value::Array(vec![
-            entry("1-0", JOB_FIELD, job().encode_to_vec()),
-            entry("2-0", "other", job().encode_to_vec()),
+            entry("1-0", JOB_FIELD, encoded().encode_to_vec()),
+            entry("2-0", "other", encoded().encode_to_vec()),
             entry("3-0", JOB_FIELD, vec![0xff; 9]),
             entry("4-0", JOB_FIELD, short.encode_to_vec()),
             entry("5-0", JOB_FIELD, Vec::new()),
             Value::Array(vec![text("6-0"), Value::Nil]),
+            entry("7-0", JOB_FIELD, newer.encode_to_vec()),
         ]);
         let batch =
             Batch::of_streams(Value::Array(vec![Value::Array(vec![text("stream"), entries])]))
                 .expect("an answer");
         assert_eq!(batch.jobs, [("1-0".to_owned(), job())]);
         assert_eq!(batch.garbage, ["2-0", "3-0", "4-0", "5-0", "6-0"]);
+        assert_eq!(batch.unusable.len(), 1);
+        assert_eq!(batch.unusable[0].0, "7-0");
     }
 
     #[test]

@@ -17,21 +17,22 @@ use std::{
 use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use outrider_model::{DeliveryId, EndpointId, Error, Reason, Recipient, Result};
+use outrider_model::{DeliveryId, EndpointId, Error, Reason, Receipt, Recipient, Result};
 use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
 use tokio::task::AbortHandle;
 
 use crate::{
-    Done, Enqueued, LeasedJob, NewJob, Queue, Receipt,
+    Done, Enqueued, LeasedJob, NewJob, Options, Queue, RedisTls,
     changes::Changes,
+    servers,
     shard::{random_epoch, shard_of},
 };
 
 mod ask;
 mod entry;
 mod error;
+mod job;
 mod keys;
-mod options;
 mod pool;
 mod probe;
 mod read;
@@ -40,23 +41,20 @@ mod rights;
 mod script;
 mod shard;
 mod subscriber;
-mod tls;
 mod words;
 mod write;
 
 use keys::{GROUP, ShardKeys, changes_channel};
-pub use options::RedisOptions;
 use pool::Commands;
 use probe::Probe;
 use reader::Readers;
 use rights::Rights;
 use script::Script;
 use shard::Shard;
-pub use tls::RedisTls;
 
 /// The queue in Redis.
 pub struct RedisQueue {
-    options: RedisOptions,
+    options: Options,
     commands: Arc<Commands>,
     shards: Arc<[Shard]>,
     rights: Arc<Rights>,
@@ -75,15 +73,17 @@ impl RedisQueue {
     /// dropped.
     ///
     /// # Errors
-    /// `InvalidField` names each wrong option; `FailedPrecondition` tells that the server evicts
+    /// `InvalidField` names the wrong option; `FailedPrecondition` says that the server evicts
     /// keys.
-    pub async fn connect(options: RedisOptions) -> Result<Self> {
-        let servers = options.validate()?;
+    pub async fn connect(options: Options, tls: &RedisTls) -> Result<Self> {
+        let servers = servers::parse(&options.url, options.cluster, tls)
+            .map_err(|invalid| Error::field(invalid.key, invalid.message))?;
         metrics::expose(&SECTION);
         let rights = Arc::new(Rights::new());
-        let commands = Commands::new(&servers, &options, Arc::clone(&rights)).map_err(|error| {
-            Error::field("urls", format!("cannot be used: {}", error.category()))
-        })?;
+        let commands =
+            Commands::new(&servers, &options, tls, Arc::clone(&rights)).map_err(|error| {
+                Error::field("queue.url", format!("cannot be used: {}", error.category()))
+            })?;
         let shards = (0..options.shards).map(|number| Shard {
             number,
             keys: ShardKeys::new(&options.prefix, options.shards, number),

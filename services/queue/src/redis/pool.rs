@@ -20,12 +20,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     error::{Failure, leaves_usable, name_of, says},
-    options::RedisOptions,
     rights::Rights,
     script::Script,
-    tls::is_secure,
     words::{halfway, line_of},
 };
+use crate::{Options, RedisTls, servers::is_secure};
 
 /// How long the cluster client waits before it follows a redirection again, in milliseconds; the
 /// command's own bound cuts it short.
@@ -44,7 +43,8 @@ impl Commands {
     /// A pool that connects when it is first used.
     pub(super) fn new(
         servers: &[ConnectionInfo],
-        options: &RedisOptions,
+        options: &Options,
+        tls: &RedisTls,
         rights: Arc<Rights>,
     ) -> RedisResult<Self> {
         let timeout = options.command_timeout;
@@ -57,7 +57,7 @@ impl Commands {
                 .tcp_settings(TcpSettings::default().set_nodelay(true));
             if servers.iter().any(is_secure) {
                 // Nodes that others name are reached in the same way.
-                builder = builder.certs(options.tls.certificates());
+                builder = builder.certs(tls.certificates());
             }
             Servers::Cluster(builder.build()?)
         } else {

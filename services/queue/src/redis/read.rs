@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use ::redis::Value;
 use futures::future::join_all;
-use outrider_model::Result;
+use outrider_model::{Receipt, Result};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     RedisQueue, Shard,
     entry::{Batch, after},
     error::unexpected,
+    job::Unusable,
     keys::GROUP,
     reader::{Ask, Taken},
     script,
 };
-use crate::{LeasedJob, Receipt};
+use crate::{Done, LeasedJob};
 
 /// Entries that are looked at in one call of the script that takes over.
 const PAGE: usize = 1_000;
@@ -158,16 +159,34 @@ impl RedisQueue {
         Ok(())
     }
 
-    /// What was taken, as leases; garbage is removed.
+    /// What was taken, as leases. Garbage is removed, and unusable jobs are finished.
     async fn lease(&self, shard: &Shard, batch: Batch, first: bool) -> Vec<LeasedJob> {
         if !batch.garbage.is_empty() {
             self.discard(shard, &batch.garbage).await;
+        }
+        if !batch.unusable.is_empty() {
+            self.finish_unusable(shard, batch.unusable).await;
         }
         let jobs = batch.jobs.into_iter().map(|(entry, job)| {
             let receipt = Receipt { shard: shard.number, entry, epoch: job.epoch };
             LeasedJob { job: job.into(), receipt, first }
         });
         jobs.collect()
+    }
+
+    /// Frees the places of jobs that this version cannot send. If that fails, they are found again
+    /// when their lease runs out. Their deliveries are queued again by the feeder.
+    async fn finish_unusable(&self, shard: &Shard, jobs: Vec<(String, Unusable, &'static str)>) {
+        let mut done = Vec::with_capacity(jobs.len());
+        for (entry, job, why) in jobs {
+            let Unusable { delivery, endpoint, generation, epoch } = job;
+            tracing::error!(%delivery, why, "a job is not sent");
+            let receipt = Receipt { shard: shard.number, entry, epoch };
+            done.push(Done { receipt, delivery, endpoint, generation });
+        }
+        if let Err(error) = self.finish_shards(&done).await {
+            tracing::debug!(shard = shard.number, %error, "unusable jobs could not be removed");
+        }
     }
 
     /// Removes entries that hold no job. If that fails they are found again when their lease runs

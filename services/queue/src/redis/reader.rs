@@ -21,10 +21,10 @@ use super::{
     entry::Batch,
     error::{Failure, leaves_usable, name_of, says, unexpected},
     keys::{GROUP, ShardKeys},
-    options::RedisOptions,
     rights::{Right, Rights},
     words::{is_refusal, words_of},
 };
+use crate::Options;
 
 const STEP: &str = "read";
 const CONNECT: &str = "connect to read";
@@ -96,7 +96,7 @@ struct Reader {
 impl Readers {
     pub(super) fn new(
         servers: Vec<ConnectionInfo>,
-        options: &RedisOptions,
+        options: &Options,
         rights: Arc<Rights>,
     ) -> Self {
         Self {

@@ -2,17 +2,19 @@
 
 use ::redis::{Cmd, RedisWrite as _};
 use futures::future::{join_all, try_join_all};
-use outrider_model::{Result, shares::SMALLEST_TOTAL};
+use outrider_model::{Receipt, Result, shares::SMALLEST_TOTAL};
+use outrider_proto::internal;
 use prost::Message as _;
 
 use super::{
     RedisQueue, Shard,
     entry::is_entry,
     error::unexpected,
+    job,
     keys::{GROUP, JOB_FIELD, place},
     script,
 };
-use crate::{Done, Enqueued, NewJob, Receipt};
+use crate::{Done, Enqueued, NewJob};
 
 /// Entries in one call of the scripts that renew and finish.
 const ENTRIES: usize = 1_000;
@@ -21,6 +23,9 @@ const ENTRIES: usize = 1_000;
 const MOST_JOBS: usize = 900;
 /// About how many bytes the arguments of one entry take beside the job.
 const OVERHEAD: usize = 128;
+
+/// A job, and its form in Redis.
+type Encoded<'j> = (&'j NewJob, internal::Job);
 
 impl RedisQueue {
     pub(super) async fn enqueue_shards(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
@@ -46,11 +51,13 @@ impl RedisQueue {
         indexes: &[usize],
     ) -> Result<Vec<Enqueued>> {
         let mut results = Vec::with_capacity(indexes.len());
-        let mut rest = indexes;
+        let encoded: Vec<_> =
+            indexes.iter().map(|index| (&jobs[*index], job::encode(&jobs[*index].job))).collect();
+        let mut rest = &encoded[..];
         while !rest.is_empty() {
-            let (batch, bytes) = self.batch(jobs, rest);
+            let (batch, bytes) = self.batch(rest);
             rest = &rest[batch.len()..];
-            let command = self.enqueue_command(shard, jobs, batch, bytes);
+            let command = self.enqueue_command(shard, batch, bytes);
             let numbers: Vec<u8> = self.call(&script::ENQUEUE, &command).await?;
             if numbers.len() != batch.len() {
                 return Err(unexpected(script::ENQUEUE.name));
@@ -64,39 +71,34 @@ impl RedisQueue {
 
     /// The first of these jobs that go into one call, at least one, and about how many bytes they
     /// take.
-    fn batch<'a>(&self, jobs: &[NewJob], indexes: &'a [usize]) -> (&'a [usize], usize) {
+    fn batch<'j, 'a>(&self, jobs: &'a [Encoded<'j>]) -> (&'a [Encoded<'j>], usize) {
         let mut bytes = 0;
         let mut count = 0;
-        for index in indexes.iter().take(self.options.batch_jobs.min(MOST_JOBS)) {
-            let size = jobs[*index].job.encoded_len() + OVERHEAD;
+        for (_, encoded) in jobs.iter().take(self.options.batch_jobs.min(MOST_JOBS)) {
+            let size = encoded.encoded_len() + OVERHEAD;
             if count > 0 && bytes + size > self.options.batch_bytes {
                 break;
             }
             bytes += size;
             count += 1;
         }
-        (&indexes[..count], bytes)
+        (&jobs[..count], bytes)
     }
 
-    fn enqueue_command(
-        &self,
-        shard: &Shard,
-        jobs: &[NewJob],
-        batch: &[usize],
-        bytes: usize,
-    ) -> Cmd {
+    fn enqueue_command(&self, shard: &Shard, batch: &[Encoded<'_>], bytes: usize) -> Cmd {
         let window = self.options.window.max(SMALLEST_TOTAL);
         let mut command = script::ENQUEUE.call(&shard.keys, 4, (2 + 5 * batch.len(), bytes));
         command.arg(window).arg(JOB_FIELD);
-        for new in batch.iter().map(|index| &jobs[*index]) {
+        for (new, encoded) in batch {
+            let job = &new.job;
             command
-                .arg(new.job.epoch)
-                .arg(new.delivery.as_bytes().as_slice())
-                .arg(place(new.job.generation, new.units(window), &new.recipient).as_slice())
+                .arg(job.epoch)
+                .arg(job.delivery.as_bytes().as_slice())
+                .arg(place(job.generation, new.units(window), &job.recipient).as_slice())
                 .arg(new.endpoint_limit);
             // Straight into the command: the payload is copied once, here.
-            let mut buffer = command.bufmut_for_next_arg(new.job.encoded_len());
-            new.job.encode_raw(&mut buffer);
+            let mut buffer = command.bufmut_for_next_arg(encoded.encoded_len());
+            encoded.encode_raw(&mut buffer);
         }
         command
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrider_queue::{EmbeddedOptions, EmbeddedQueue, Queue, RedisOptions, RedisQueue};
+use outrider_queue::{EmbeddedQueue, Options, Queue, RedisQueue, RedisTls};
 
 use super::{
     server::{Cluster, Server},
@@ -34,7 +34,12 @@ pub struct Embedded(pub u32);
 
 impl Backend for Embedded {
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
-        let queue = Arc::new(EmbeddedQueue::new(EmbeddedOptions { window, lease, shards: self.0 }));
+        let queue = Arc::new(EmbeddedQueue::new(&Options {
+            window,
+            lease,
+            shards: self.0,
+            ..Options::default()
+        }));
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: None })
     }
@@ -46,8 +51,8 @@ pub struct Redis(pub u32);
 impl Backend for Redis {
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         let server = Server::start()?;
-        let options = RedisOptions { shards: self.0, window, lease, ..options(&server) };
-        let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+        let options = Options { shards: self.0, window, lease, ..options(&server) };
+        let queue = Arc::new(connect(options).await.expect("a queue"));
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: Some(server) })
     }
@@ -60,10 +65,12 @@ impl Backend for RedisByTls {
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
         let certificates = Certificates::new();
         let server = certificates.server()?;
-        let queue =
-            RedisQueue::connect(RedisOptions { window, lease, ..certificates.options(&server) })
-                .await
-                .expect("a queue");
+        let queue = RedisQueue::connect(
+            Options { window, lease, ..certificates.options(&server) },
+            &certificates.tls(),
+        )
+        .await
+        .expect("a queue");
         let queue = Arc::new(queue);
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: Some(server) })
@@ -75,8 +82,8 @@ pub struct InCluster<'a>(pub &'a Cluster, pub u32, pub &'static str);
 
 impl Backend for InCluster<'_> {
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture> {
-        let options = RedisOptions {
-            urls: self.0.urls(),
+        let options = Options {
+            url: self.0.urls().join(",").into(),
             cluster: true,
             prefix: self.2.to_owned(),
             shards: self.1,
@@ -84,19 +91,24 @@ impl Backend for InCluster<'_> {
             lease,
             // A busy machine must not fail the test; the bound itself is tested elsewhere.
             command_timeout: Duration::from_secs(10),
-            ..RedisOptions::default()
+            ..Options::default()
         };
-        let queue = Arc::new(RedisQueue::connect(options).await.expect("a queue"));
+        let queue = Arc::new(connect(options).await.expect("a queue"));
         let epochs = queue.epochs().await.expect("epochs");
         Some(Fixture { queue, epochs, server: None })
     }
 }
 
+/// A queue over plain connections.
+pub async fn connect(options: Options) -> outrider_model::Result<RedisQueue> {
+    RedisQueue::connect(options, &RedisTls::default()).await
+}
+
 /// For one server, with a bound on commands that a busy machine keeps.
-pub fn options(server: &Server) -> RedisOptions {
-    RedisOptions {
-        urls: vec![server.url()],
+pub fn options(server: &Server) -> Options {
+    Options {
+        url: server.url().into(),
         command_timeout: Duration::from_secs(10),
-        ..RedisOptions::default()
+        ..Options::default()
     }
 }

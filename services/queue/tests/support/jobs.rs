@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use outrider_model::{
-    DeliveryId, EndpointId, EventId, OrganizationId, ProjectId, Recipient, Timestamp,
+    DeliveryId, EndpointId, EventId, Job, JobEvent, JobPayload, OrganizationId, ProjectId,
+    Recipient, Timestamp,
 };
-use outrider_proto::internal::{Job, job::Body};
 use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 
 use super::{backend::Fixture, eventually};
@@ -48,24 +48,24 @@ impl Fixture {
         let delivery = DeliveryId::derive(AT, event, endpoint, 0);
         let project = project(1);
         let job = Job {
-            version: 1,
-            delivery_id: Bytes::copy_from_slice(delivery.as_bytes()),
-            event_id: Bytes::copy_from_slice(event.as_bytes()),
-            endpoint_id: Bytes::copy_from_slice(endpoint.as_bytes()),
-            project_id: Bytes::copy_from_slice(project.as_bytes()),
+            delivery,
+            recipient: Recipient { organization: OrganizationId::new(AT, 1), project, endpoint },
             attempt: 1,
             generation,
             epoch: self.epoch(endpoint),
-            queued_at: AT.0,
-            event_type: "order.paid".to_owned(),
-            content_type: "application/json".to_owned(),
-            headers: [("x-test".to_owned(), number.to_string())].into(),
-            body: Some(Body::Payload(Bytes::from(format!("{{\"number\":{number}}}")))),
-            due_at: AT.0,
-            ..Job::default()
+            queued_at: AT,
+            due_at: Some(AT),
+            event: Arc::new(JobEvent {
+                id: event,
+                event_type: "order.paid".to_owned(),
+                content_type: "application/json".to_owned(),
+                headers: [("x-test".to_owned(), number.to_string())].into(),
+                ordering_key: None,
+                payload: JobPayload::Inline(Bytes::from(format!("{{\"number\":{number}}}"))),
+                trace: None,
+            }),
         };
-        let recipient = Recipient { organization: OrganizationId::new(AT, 1), project, endpoint };
-        NewJob { job: Arc::new(job), delivery, recipient, endpoint_limit }
+        NewJob { job: Arc::new(job), endpoint_limit }
     }
 
     /// Jobs of one endpoint with these numbers.
@@ -102,12 +102,18 @@ impl Fixture {
     }
 }
 
+/// Gives the job another payload.
+pub fn carry(job: &mut NewJob, payload: Bytes) {
+    let job = Arc::make_mut(&mut job.job);
+    Arc::make_mut(&mut job.event).payload = JobPayload::Inline(payload);
+}
+
 /// The job is finished.
 pub fn done(leased: &LeasedJob) -> Done {
     Done {
         receipt: leased.receipt.clone(),
-        delivery: DeliveryId::from_bytes(&leased.job.delivery_id).expect("an id"),
-        endpoint: EndpointId::from_bytes(&leased.job.endpoint_id).expect("an id"),
+        delivery: leased.job.delivery,
+        endpoint: leased.job.recipient.endpoint,
         generation: leased.job.generation,
     }
 }
@@ -118,7 +124,7 @@ pub fn all_done(leased: &[LeasedJob]) -> Vec<Done> {
 
 /// The number that a job was made with.
 pub fn number(leased: &LeasedJob) -> u64 {
-    leased.job.headers["x-test"].parse().expect("a number")
+    leased.job.event.headers["x-test"].parse().expect("a number")
 }
 
 pub async fn depth(queue: &dyn Queue) -> u64 {

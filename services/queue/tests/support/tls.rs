@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use outrider_queue::{RedisOptions, RedisTls};
+use outrider_queue::{Options, RedisTls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -69,12 +69,11 @@ impl Certificates {
         RedisTls { authorities: Some(read("ca")), identity: Some((read("crt"), read("key"))) }
     }
 
-    pub fn options(&self, server: &Server) -> RedisOptions {
-        RedisOptions {
-            urls: vec![format!("rediss://127.0.0.1:{}", server.tls_port.expect("a server by TLS"))],
-            tls: self.tls(),
+    pub fn options(&self, server: &Server) -> Options {
+        Options {
+            url: format!("rediss://127.0.0.1:{}", server.tls_port.expect("a server by TLS")).into(),
             command_timeout: Duration::from_secs(10),
-            ..RedisOptions::default()
+            ..Options::default()
         }
     }
 }

@@ -88,10 +88,7 @@ pub async fn serve(
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use outrider_proto::internal::{
-        AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent,
-        intake_service_server::IntakeServiceServer,
-    };
+    use outrider_model::{AcceptedEvent, AdmittedEvent, UsedKey};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -103,7 +100,10 @@ mod tests {
     use super::*;
     use crate::channels::{
         channel::channel,
-        intake::{Intake, IntakeServer, RemoteIntake},
+        intake::{
+            Intake, RemoteIntake, service,
+            wire::tests::{accepted, admitted},
+        },
     };
 
     /// Length (3 bytes), type, flags and stream (4 bytes) of a frame: RFC 9113, section 4.1.
@@ -170,17 +170,17 @@ mod tests {
     impl Intake for Crowd {
         async fn accept(
             &self,
-            events: Vec<AcceptEvent>,
-        ) -> outrider_model::Result<Vec<AcceptEventResult>> {
+            events: Vec<AdmittedEvent>,
+        ) -> outrider_model::Result<Vec<outrider_model::Result<AcceptedEvent>>> {
             self.0.wait().await;
-            Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
+            Ok(events.iter().map(|_| Ok(accepted())).collect())
         }
 
         async fn find(
             &self,
-            events: Vec<FindEvent>,
+            keys: Vec<UsedKey>,
         ) -> outrider_model::Result<Vec<Option<AcceptedEvent>>> {
-            Ok(vec![None; events.len()])
+            Ok(vec![None; keys.len()])
         }
     }
 
@@ -188,8 +188,7 @@ mod tests {
     async fn a_burst_of_short_answers_does_not_end_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let intake =
-            IntakeServiceServer::new(IntakeServer(Arc::new(Crowd(Barrier::new(CALLERS / 4)))));
+        let intake = service(Arc::new(Crowd(Barrier::new(CALLERS / 4))), 1 << 20);
         let routes = tonic::service::Routes::new(intake);
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(
@@ -199,7 +198,7 @@ mod tests {
             shutdown.clone(),
         ));
         let remote = RemoteIntake::new(channel(&url, None).unwrap(), None);
-        let calls = (0..CALLERS).map(|_| remote.accept(vec![AcceptEvent::default()]));
+        let calls = (0..CALLERS).map(|_| remote.accept(vec![admitted()]));
         let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls))
             .await
             .unwrap();

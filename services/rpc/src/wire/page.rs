@@ -7,7 +7,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_model::{
     Error, Page, PageRequest, Reason, Result, limits,
-    page::{Cursor, Place},
+    page::{Cursor, Position},
 };
 use ring::digest::{Context, SHA256};
 
@@ -44,7 +44,7 @@ impl Pager {
     /// Reads `page_size` and `page_token` of a request. Zero means the default size. A size that is
     /// negative or over the limit ([`limits::PAGE_SIZE`]) is a violation of `page_size`. A token of
     /// another list is refused with `InvalidPageToken`.
-    pub fn request<P: Place>(&self, page_size: i32, page_token: &str) -> Result<PageRequest<P>> {
+    pub fn request<P: Position>(&self, page_size: i32, page_token: &str) -> Result<PageRequest<P>> {
         let (default, most) = limits::PAGE_SIZE;
         let size = match u32::try_from(page_size) {
             Ok(0) => default,
@@ -62,7 +62,7 @@ impl Pager {
 
     /// Returns the tokens of the next and of the previous page, empty if there is no such page.
     #[must_use]
-    pub fn tokens<T, P: Place>(&self, page: &Page<T, P>) -> (String, String) {
+    pub fn tokens<T, P: Position>(&self, page: &Page<T, P>) -> (String, String) {
         let token = |cursor: Option<Cursor<P>>| {
             cursor.map(|cursor| self.encode(cursor)).unwrap_or_default()
         };
@@ -71,7 +71,7 @@ impl Pager {
 
     /// Encodes a cursor as a token.
     #[must_use]
-    pub fn encode<P: Place>(&self, cursor: Cursor<P>) -> String {
+    pub fn encode<P: Position>(&self, cursor: Cursor<P>) -> String {
         let (direction, place) = match cursor {
             Cursor::After(place) => (AFTER, place),
             Cursor::Before(place) => (BEFORE, place),
@@ -83,7 +83,7 @@ impl Pager {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn decode<P: Place>(&self, token: &str) -> Result<Cursor<P>> {
+    fn decode<P: Position>(&self, token: &str) -> Result<Cursor<P>> {
         let refused = |why| Error::new(Reason::InvalidPageToken, why);
         let malformed = || refused("page_token: is not a token from an earlier answer");
         // All tokens of a list have the same length. Longer texts are not decoded.
@@ -107,7 +107,7 @@ impl Pager {
     }
 }
 
-fn token_bytes<P: Place>() -> usize {
+fn token_bytes<P: Position>() -> usize {
     HEAD_BYTES + P::BYTES + BINDING_BYTES
 }
 

@@ -40,7 +40,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 impl Store {
     /// Connects. Leaves the schema as it is: see [`Store::migrate_up`].
     pub async fn connect(options: &StoreOptions) -> Result<Self, Failure> {
-        let (backend, read, write, ledger_pool) = match Backend::of(&options.url) {
+        let (backend, read, write, ledger_pool) = match Backend::of(&options.database.url) {
             Some(Backend::Postgres) => {
                 let connector = Connector::new(&target(options)?, options).await?;
                 let pool = connect_postgres(options, &connector).await?;
@@ -61,9 +61,10 @@ impl Store {
         let clock = clock.map_err(|error| {
             Failure::new(FailureKind::Unreachable, "its clock was not read", error.to_string())
         })?;
-        let most = options.max_connections
-            + if backend == Backend::Postgres { options.ledger_connections } else { 1 };
-        let caller_turns = CallerTurns::new(pool_size(backend, options), options.acquire_timeout);
+        let most = options.database.max_connections
+            + if backend == Backend::Postgres { options.database.ledger_connections } else { 1 };
+        let caller_turns =
+            CallerTurns::new(pool_size(backend, options), options.database.acquire_timeout);
         let inner = Arc::new(Inner {
             backend,
             read,
@@ -82,7 +83,7 @@ impl Store {
 }
 
 fn target(options: &StoreOptions) -> Result<Target, Failure> {
-    let target = Target::parse(&options.url)
+    let target = Target::parse(&options.database.url)
         .and_then(|target| target.with_environment(|name| std::env::var(name).ok()));
     target.map_err(Failure::parameter)
 }
@@ -92,11 +93,11 @@ async fn connect_postgres(
     options: &StoreOptions,
     connector: &Connector,
 ) -> Result<PgPool, Failure> {
-    let (writes, acquire_timeout) = (!options.read_only, options.acquire_timeout);
+    let (writes, acquire_timeout) = (!options.read_only, options.database.acquire_timeout);
     let (for_acquire, for_connect) = (connector.clone(), connector.clone());
     let pool = PgPoolOptions::new()
         .max_connections(pool_size(Backend::Postgres, options))
-        .acquire_timeout(options.acquire_timeout)
+        .acquire_timeout(options.database.acquire_timeout)
         // `after_release` closes old connections.
         .max_lifetime(None)
         .idle_timeout(None)
@@ -129,7 +130,7 @@ async fn connect_postgres(
 }
 
 async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePool), Failure> {
-    let connect = SqliteConnectOptions::from_str(&options.url)
+    let connect = SqliteConnectOptions::from_str(&options.database.url)
         .map_err(|_| Failure::parameter("is not a SQLite URL"))?
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
@@ -144,7 +145,7 @@ async fn connect_sqlite(options: &StoreOptions) -> Result<(SqlitePool, SqlitePoo
         SqlitePoolOptions::new()
             .min_connections(1)
             .max_connections(size)
-            .acquire_timeout(options.acquire_timeout)
+            .acquire_timeout(options.database.acquire_timeout)
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_outside_transaction(connection)))
             .idle_timeout(None)
@@ -177,8 +178,8 @@ fn pool_size(backend: Backend, options: &StoreOptions) -> u32 {
     // An in-memory SQLite database lives in its one connection, and a process that only reads the
     // file needs no second one.
     match backend {
-        Backend::Sqlite if is_in_memory(&options.url) || options.read_only => 1,
-        _ => options.max_connections.max(1),
+        Backend::Sqlite if is_in_memory(&options.database.url) || options.read_only => 1,
+        _ => options.database.max_connections.max(1),
     }
 }
 

@@ -39,8 +39,8 @@ impl Hosts {
         };
         let connects: Vec<PgConnectOptions> =
             target.connects()?.into_iter().map(prepared).collect();
-        let each =
-            options.acquire_timeout / u32::try_from(connects.len()).unwrap_or(u32::MAX).max(1);
+        let each = options.database.acquire_timeout
+            / u32::try_from(connects.len()).unwrap_or(u32::MAX).max(1);
         let bound = target.connect_timeout().unwrap_or(each);
         let wanted = target.server_kind(options.read_only)?;
         Ok(Self { connects, wanted, bound, current: AtomicUsize::new(0), pool: OnceLock::new() })

@@ -26,12 +26,12 @@ pub(crate) fn of(backend: Backend, options: &StoreOptions) -> Duration {
     if backend == Backend::Sqlite {
         return Duration::MAX;
     }
-    options.acquire_timeout.saturating_add(of_a_statement(options))
+    options.database.acquire_timeout.saturating_add(of_a_statement(options))
 }
 
 /// How long a statement may take until it is answered, at the latest by its timeout.
 pub(crate) fn of_a_statement(options: &StoreOptions) -> Duration {
-    options.statement_timeout.saturating_add(GRACE)
+    options.database.statement_timeout.saturating_add(GRACE)
 }
 
 /// Bounds some work. Answers `UNAVAILABLE` if it does not end in time: whether it was done is then

@@ -66,23 +66,23 @@ impl Connector {
     /// long as for any connection. The error says what is not possible.
     pub async fn new(target: &Target, options: &StoreOptions) -> Result<Self, Failure> {
         let hosts = Hosts::new(target, options).map_err(Failure::parameter)?;
-        let mut first = first_connection(&hosts, options.acquire_timeout).await?;
+        let mut first = first_connection(&hosts, options.database.acquire_timeout).await?;
         let settings = settings_statement(target);
         let refused =
             |error: sqlx::Error| Failure::of("the settings of a session were refused", &error);
         bounded(apply_settings(&mut first, &settings), options).await.map_err(refused)?;
         let search_path = inspect(&mut first, options).await?;
-        pooler::check(&hosts, &mut first, options.acquire_timeout).await?;
+        pooler::check(&hosts, &mut first, options.database.acquire_timeout).await?;
         let connector = Self(Arc::new(Inner {
             hosts,
             settings,
             set_up: set_up(),
-            statement_millis: i64::try_from(options.statement_timeout.as_millis())
+            statement_millis: i64::try_from(options.database.statement_timeout.as_millis())
                 .unwrap_or(i64::MAX)
                 .to_string(),
             search_path,
             read_only: options.read_only,
-            acquire_timeout: options.acquire_timeout,
+            acquire_timeout: options.database.acquire_timeout,
         }));
         let set = async {
             connector.set_up_for_queries(&mut first).await?;

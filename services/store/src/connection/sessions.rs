@@ -38,7 +38,7 @@ struct Session {
 impl Sessions {
     /// Opens no session yet.
     pub fn new(connector: Connector, options: &StoreOptions) -> Self {
-        let places = Semaphore::new(options.ledger_connections.max(1) as usize);
+        let places = Semaphore::new(options.database.ledger_connections.max(1) as usize);
         Self(Arc::new(Inner {
             connector,
             options: options.clone(),
@@ -55,7 +55,7 @@ impl Sessions {
     /// The approximate number of sessions, and how many of them are idle.
     pub fn count(&self) -> (u32, usize) {
         let idle = self.0.idle().len();
-        let used = (self.0.options.ledger_connections.max(1) as usize)
+        let used = (self.0.options.database.ledger_connections.max(1) as usize)
             .saturating_sub(self.0.places.available_permits());
         (u32::try_from(used + idle).unwrap_or(u32::MAX), idle)
     }
@@ -72,7 +72,7 @@ impl Sessions {
             };
             Ok(Taken { session, inner: &self.0, _place: place })
         };
-        let taken = tokio::time::timeout(self.0.options.acquire_timeout, taken).await;
+        let taken = tokio::time::timeout(self.0.options.database.acquire_timeout, taken).await;
         taken.unwrap_or_else(|_| {
             Err(last.unwrap_or_else(|| timed_out("no session came free in time")))
         })
@@ -93,7 +93,7 @@ impl Inner {
             }
             let is_fresh = session.used_at.elapsed() <= patience::TESTED_AFTER_IDLE;
             if is_fresh
-                || patience::test(&mut session.connection, self.options.acquire_timeout)
+                || patience::test(&mut session.connection, self.options.database.acquire_timeout)
                     .await
                     .is_ok()
             {

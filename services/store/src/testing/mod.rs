@@ -36,7 +36,7 @@ use sea_orm::ConnectionTrait;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 
-use crate::{MasterKeys, Store, StoreOptions};
+use crate::{DatabaseOptions, MasterKeys, Store, StoreOptions};
 
 pub use pgbouncer::PgBouncer;
 
@@ -215,13 +215,18 @@ impl TestDatabase {
 pub fn options(url: &str) -> StoreOptions {
     let master_keys =
         MasterKeys::parse(&MasterKeys::generate_text("test")).expect("a generated key is one");
-    let options = StoreOptions::new(url, master_keys);
     // Tests run in parallel, on machines that may be slow.
-    StoreOptions {
-        max_connections: 8,
-        acquire_timeout: std::time::Duration::from_secs(20),
-        ..options
-    }
+    with(StoreOptions::new(url, master_keys), |database| {
+        database.max_connections = 8;
+        database.acquire_timeout = std::time::Duration::from_secs(20);
+    })
+}
+
+/// The same options with other settings.
+#[must_use]
+pub fn with(mut options: StoreOptions, change: impl FnOnce(&mut DatabaseOptions)) -> StoreOptions {
+    change(&mut options.database);
+    options
 }
 
 /// The server for this process: the given one, or one that is started once.

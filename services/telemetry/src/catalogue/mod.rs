@@ -1,6 +1,6 @@
-//! All metrics, by the part of Outrider that they are of. `docs/metrics.md` is written from here.
+//! All metrics, by the part of Outrider that has them. `docs/metrics.md` is generated from here.
 //!
-//! Rules, which the tests hold: names begin with `outrider_` (or `process_`, by the convention of
+//! The tests enforce these rules: names begin with `outrider_` (or `process_`, by the convention of
 //! all Prometheus clients) and end with their base unit; counters end with `_total`; labels have
 //! few values and never name a tenant, an id or a path.
 
@@ -17,7 +17,7 @@ pub mod worker;
 
 use crate::metrics::Section;
 
-/// Every section, in the order of an event's way.
+/// Every section, in the order of an event's path.
 pub static SECTIONS: [&Section; 10] = [
     &gateway::SECTION,
     &ingest::SECTION,
@@ -37,7 +37,7 @@ mod tests {
 
     use super::*;
 
-    /// What a label may be: the values of each are listed in the code that sets it.
+    /// The permitted labels. The code that sets a label lists its values.
     const LABELS: [&str; 21] = [
         "probe",
         "protocol",
@@ -67,19 +67,23 @@ mod tests {
         let mut names = HashSet::new();
         for section in SECTIONS {
             for entry in section.entries {
-                let name = entry.shape.name;
-                // Making it checks the syntax of names and labels.
+                let name = entry.declaration.name;
+                // Creating the metric checks the syntax of names and labels.
                 assert_eq!((entry.collector)().desc()[0].fq_name, name);
                 assert!(names.insert(name), "{name} is there twice");
                 let conventional = section.name == "process" && name.starts_with("process_");
                 assert!(conventional || name.starts_with("outrider_"), "{name}");
                 assert_eq!(entry.kind == "counter", name.ends_with("_total"), "{name}");
-                let help = entry.shape.help.trim();
+                let help = entry.declaration.help.trim();
                 assert!(help.len() > 10 && help.ends_with('.'), "{name}: {help}");
-                for label in entry.shape.labels {
+                for label in entry.declaration.labels {
                     assert!(LABELS.contains(label), "{name} has the unknown label {label}");
                 }
-                assert_eq!(entry.kind == "histogram", !entry.shape.buckets.is_empty(), "{name}");
+                assert_eq!(
+                    entry.kind == "histogram",
+                    !entry.declaration.buckets.is_empty(),
+                    "{name}"
+                );
                 assert!(
                     !name.contains("_ms") && !name.contains("_micros"),
                     "{name}: base units only"

@@ -4,16 +4,16 @@ use crate::metrics::{seconds, section};
 
 section! {
     "queue" {
-        /// Jobs that wait or are held by workers, by shard; measured by dispatch.
+        /// Jobs that wait or are held by workers, by shard. Measured by dispatch.
         JOBS: IntGaugeVec("outrider_queue_jobs", ["shard"]);
-        /// Time of a command or script of Redis, with the wait for a connection. Waiting for jobs
-        /// is not in it.
+        /// Duration of a Redis command or script, including the wait for a connection, excluding
+        /// the wait for jobs.
         COMMAND_SECONDS: HistogramVec("outrider_queue_command_seconds", ["command"], seconds);
-        /// Commands and scripts of Redis that failed.
+        /// Failed Redis commands and scripts.
         COMMAND_ERRORS: IntCounterVec("outrider_queue_command_errors_total", ["command"]);
-        /// Whether Redis refuses a command, or the keys or auth (the user and password), as it was
-        /// asked last: 1 or 0. Nothing is delivered without what is needed ("yes"); without the
-        /// rest something is lost that the log tells.
+        /// 1 if Redis refuses a command, the keys, or auth (the user and password), by the last
+        /// check; otherwise 0. Nothing is delivered while a needed one ("yes") is refused. Without
+        /// the others, Outrider does with less, and the log says what.
         REFUSED: IntGaugeVec("outrider_queue_refused", ["command", "needed"]);
     }
 }

@@ -4,15 +4,15 @@ use crate::metrics::section;
 
 section! {
     "shares" {
-        /// What callers hold of each shared resource of this process: a number, or bytes where the
-        /// resource's name ends with them.
+        /// Amount of each shared resource of this process that callers hold: a number, or bytes if
+        /// the resource's name ends with "bytes".
         HELD: IntGaugeVec("outrider_shares_held", ["resource"]);
-        /// What all callers together may hold of it at once.
+        /// Maximum amount of each shared resource that all callers may hold together.
         TOTAL: IntGaugeVec("outrider_shares_limit", ["resource"]);
-        /// Requests for more that were refused, by whose share was used up: key, project,
-        /// organization, or server when nothing was left at all.
+        /// Refused requests for a shared resource, by the share that was used up: key, project,
+        /// organization, or server if nothing was left.
         REFUSED: IntCounterVec("outrider_shares_refused_total", ["resource", "share"]);
-        /// Requests for more that waited until something was given back.
+        /// Requests for a shared resource that waited until some was given back.
         WAITED: IntCounterVec("outrider_shares_waited_total", ["resource"]);
     }
 }

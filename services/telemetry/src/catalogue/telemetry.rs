@@ -1,11 +1,11 @@
-//! Telemetry itself.
+//! The export of telemetry.
 
 use crate::metrics::section;
 
 section! {
     "telemetry" {
-        /// Spans that ended: exported, dropped (the queue was full) or failed (the collector did
-        /// not take them).
+        /// Ended spans, by result: exported, dropped (the export queue was full) or failed (the
+        /// collector did not accept them).
         SPANS: IntCounterVec("outrider_telemetry_spans_total", ["result"]);
     }
 }

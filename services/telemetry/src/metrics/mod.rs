@@ -1,18 +1,18 @@
-//! Metrics of the process: each declared in the [`crate::catalogue`], shown once its part of
-//! Outrider runs here.
+//! Metrics of the process. Each is declared in the [`crate::catalogue`], and shown once its part of
+//! Outrider runs in this process.
 
-mod shape;
+mod declaration;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+pub(crate) use declaration::section;
+pub use declaration::{Declaration, Entry, Metric, Section, long_seconds, seconds, sizes};
 pub use prometheus::{
     Counter as FloatCounter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec,
 };
-pub(crate) use shape::section;
-pub use shape::{Entry, Metric, Section, Shape, long_seconds, seconds, sizes};
 
 /// The media type of [`render`]: the text format of Prometheus, version 0.0.4.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -22,22 +22,22 @@ type Sampler = Box<dyn Fn() -> bool + Send + Sync>;
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
 static SAMPLERS: Mutex<Vec<Sampler>> = Mutex::new(Vec::new());
 
-/// Shows a section's metrics from now on. Doing it twice changes nothing.
+/// Shows a section's metrics from now on. Idempotent.
 pub fn expose(section: &Section) {
     let registry = REGISTRY.get_or_init(Registry::new);
     for entry in section.entries {
-        // An error says that it is there already.
+        // An error means that it is registered already.
         let _ = registry.register((entry.collector)());
     }
 }
 
-/// Has gauges set before each reading of the metrics, by something quick that does not wait. It is
-/// forgotten when it answers false: what it looks at is gone.
+/// Registers a function that sets gauges before each scrape. It must be quick and must not wait. It
+/// is removed when it returns false, because what it measures is gone.
 pub fn before_scrape(sampler: impl Fn() -> bool + Send + Sync + 'static) {
     SAMPLERS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(sampler));
 }
 
-/// All metrics shown, in the text format of Prometheus.
+/// Returns all shown metrics, in the text format of Prometheus.
 #[must_use]
 pub fn render() -> Vec<u8> {
     SAMPLERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|sampler| sampler());
@@ -50,18 +50,18 @@ pub fn render() -> Vec<u8> {
     text
 }
 
-/// Counters of one label whose values are known from the start: found by number, without a look-up
-/// of texts.
+/// Counters with one label whose values are known from the start. They are found by index, without
+/// a lookup by text.
 pub struct ByIndex(Vec<IntCounter>);
 
 impl ByIndex {
-    /// The counters of these values; each is shown from now on, at 0.
+    /// Creates the counters of these values. Each is shown from now on, at 0.
     #[must_use]
     pub fn new(counters: &IntCounterVec, values: &[&str]) -> Self {
         Self(values.iter().map(|value| counters.with_label_values(&[*value])).collect())
     }
 
-    /// Counts at a value's place among those given; beyond them, at the first.
+    /// Adds to the counter at an index. An index beyond the last counts for the first.
     pub fn add(&self, index: usize, count: u64) {
         if let Some(counter) = self.0.get(index).or_else(|| self.0.first()) {
             counter.inc_by(count);
@@ -69,12 +69,12 @@ impl ByIndex {
     }
 }
 
-/// Counts something that goes on, until it is dropped.
+/// Counts something in progress, until it is dropped.
 #[derive(Debug)]
 pub struct Ongoing(IntGauge);
 
 impl Ongoing {
-    /// One more.
+    /// Increments the gauge.
     #[must_use]
     pub fn begin(gauge: &IntGauge) -> Self {
         gauge.inc();

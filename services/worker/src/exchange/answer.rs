@@ -1,37 +1,36 @@
-//! The answer, as much of it as is kept.
+//! Reads responses, and keeps the recorded part.
 
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use outrider_proto::dispatch::Header;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_bounds::AnswerBounds;
 
-/// What is kept of an answer.
+/// The recorded part of a response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<Header>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// The body was longer than what is kept, or broke off.
+    /// Whether the body was longer than the recorded part, or broke off.
     pub(crate) truncated: bool,
     pub(crate) end: End,
 }
 
 impl Answer {
-    /// One of which nothing but the status came.
+    /// Returns a response of which only the status arrived.
     pub(crate) fn of_status(status: u16, end: End) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), truncated: true, end }
     }
 
-    /// For how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5,
+    /// Returns how long the endpoint says that it keeps the connection (`Keep-Alive: timeout=5,
     /// max=100`).
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
-        let header = self.headers.iter().find(|header| header.name == "keep-alive")?;
-        header.value.split(',').find_map(|parameter| {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == "keep-alive")?;
+        value.split(',').find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
             let seconds = value
                 .trim()
@@ -46,25 +45,25 @@ impl Answer {
 /// How reading the body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It was read whole: the connection can be used again.
+    /// The body was read completely. The connection can be used again.
     Whole,
-    /// It was longer than what is read, or broke.
+    /// The body was longer than the limit, or broke off.
     Dropped,
     /// The deadline passed.
     TimedOut,
 }
 
-/// Reads an answer whose head is there until its body ends, a bound is reached or the deadline
-/// passes. The status decides how the attempt ended, so nothing here can fail. `fields` is what is
-/// kept of the head, when the HTTP library did not get it as it was.
+/// Reads a response after its head, until the body ends, a bound is reached or the deadline passes.
+/// The status decides the outcome of the attempt, so nothing here can fail. `fields` contains the
+/// recorded fields of a head that was rewritten for the HTTP library.
 pub(crate) async fn read(
     response: Response<Incoming>,
-    fields: Option<Vec<Header>>,
+    fields: Option<Vec<(String, String)>>,
     bounds: AnswerBounds,
     deadline: Instant,
 ) -> Answer {
     let (head, body) = response.into_parts();
-    let mut kept = Kept { body: Vec::new(), read: 0, bounds };
+    let mut kept = KeptBody { body: Vec::new(), read: 0, bounds };
     let end = timeout_at(deadline, kept.read(body)).await.unwrap_or(End::TimedOut);
     Answer {
         status: head.status.as_u16(),
@@ -75,17 +74,17 @@ pub(crate) async fn read(
     }
 }
 
-struct Kept {
+struct KeptBody {
     body: Vec<u8>,
     read: usize,
     bounds: AnswerBounds,
 }
 
-impl Kept {
+impl KeptBody {
     async fn read(&mut self, mut body: Incoming) -> End {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return End::Dropped };
-            // Trailers are not kept.
+            // Trailers are not recorded.
             let Some(data) = frame.data_ref() else { continue };
             let room = self.bounds.kept_bytes - self.body.len();
             self.body.extend_from_slice(&data[..data.len().min(room)]);
@@ -98,8 +97,8 @@ impl Kept {
     }
 }
 
-/// The headers that fit the bounds.
-fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<Header> {
+/// Returns the headers that fit the bounds.
+fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<(String, String)> {
     let mut room = bounds.header_bytes;
     let mut kept = Vec::with_capacity(headers.len().min(bounds.headers));
     for (name, value) in headers {
@@ -109,7 +108,7 @@ fn keep_headers(headers: &HeaderMap, bounds: AnswerBounds) -> Vec<Header> {
         let value = String::from_utf8_lossy(value.as_bytes());
         if let Some(left) = room.checked_sub(name.as_str().len() + value.len()) {
             room = left;
-            kept.push(Header { name: name.as_str().to_owned(), value: value.into_owned() });
+            kept.push((name.as_str().to_owned(), value.into_owned()));
         }
     }
     kept
@@ -124,7 +123,7 @@ mod tests {
     #[test]
     fn the_time_that_a_connection_is_kept_is_read() {
         let keep_alive = |value: &str| {
-            let headers = vec![Header { name: "keep-alive".to_owned(), value: value.to_owned() }];
+            let headers = vec![("keep-alive".to_owned(), value.to_owned())];
             Answer { headers, ..Answer::of_status(200, End::Whole) }
                 .keep_alive()
                 .map(|time| time.as_secs())
@@ -150,7 +149,7 @@ mod tests {
         headers.insert("x-c", HeaderValue::from_static("c"));
         let kept = keep_headers(&headers, bounds);
         assert_eq!(kept.len(), 2);
-        assert_eq!((kept[0].name.as_str(), kept[0].value.as_str()), ("x-a", "\u{fffd}"));
+        assert_eq!(kept[0], ("x-a".to_owned(), "\u{fffd}".to_owned()));
         let mut headers = HeaderMap::new();
         headers.insert("x-long", HeaderValue::from_static("aaaaaaaaaaaaaaa"));
         assert!(keep_headers(&headers, bounds).is_empty());

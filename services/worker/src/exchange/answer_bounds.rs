@@ -1,8 +1,8 @@
-//! The bounds on what is read and kept of an answer.
+//! The bounds on the read and the recorded part of a response.
 
 use crate::options::Options;
 
-/// The bounds on what is read and kept of an answer.
+/// The bounds on the read and the recorded part of a response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerBounds {
     pub(crate) kept_bytes: usize,
@@ -22,13 +22,13 @@ impl AnswerBounds {
     }
 }
 
-/// The bounds on what comes before a body.
+/// The bounds on the bytes before a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadBounds {
-    /// Interim answers.
+    /// Maximum number of interim responses.
     pub(crate) interim: usize,
-    /// Bytes of the head, and of the interim answers and empty lines before it.
+    /// Maximum size of the head with the interim responses and empty lines before it, in bytes.
     pub(crate) bytes: usize,
-    /// What is kept of its header fields.
+    /// The bounds on the recorded header fields.
     pub(crate) kept: AnswerBounds,
 }

@@ -1,4 +1,4 @@
-//! What is the same in every request to an endpoint, prepared once per version of its
+//! The parts that all requests to an endpoint have in common, prepared once per version of its
 //! configuration.
 
 use std::{
@@ -14,26 +14,26 @@ use url::{Host, Url};
 
 use super::connections::Met;
 
-/// Where the requests to an endpoint go.
+/// The destination of the requests to an endpoint.
 pub(crate) struct Destination {
-    /// The version of the configuration that this was made from.
+    /// The version of the configuration from which this was made.
     pub(crate) entry: Arc<EndpointEntry>,
-    /// Scheme, host and port: connections are shared by those who have the same.
+    /// Scheme, host and port. Destinations with the same origin share connections.
     pub(crate) origin: Arc<str>,
     /// A name, or an address without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// With https: whom the certificate must name.
+    /// The name that the certificate must have, with https.
     pub(crate) server_name: Option<ServerName<'static>>,
     /// Path and query.
     pub(crate) uri: Uri,
-    /// Ours that never change, and the endpoint's.
+    /// Constant headers, and those of the endpoint.
     pub(crate) headers: HeaderMap,
-    /// Where neither endpoint nor event gives one.
+    /// Used if neither the endpoint nor the event sets one.
     pub(crate) user_agent: HeaderValue,
 }
 
-/// An endpoint's URL is not one that requests can go to. Validation should have refused it.
+/// Requests cannot be sent to the URL of the endpoint. Validation should have refused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the endpoint's URL is not valid: {0}")]
 pub(crate) struct UnusableUrl(&'static str);
@@ -63,7 +63,8 @@ impl Destination {
         };
         let port = url.port_or_known_default().ok_or(UnusableUrl("it has no port"))?;
         let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        // With the port when it is not the scheme's own, and with brackets around an IPv6 address.
+        // With the port if it is not the default of the scheme, and with brackets around an IPv6
+        // address.
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let mut headers = endpoint_headers(&entry);
         headers.insert(
@@ -84,7 +85,7 @@ impl Destination {
         })
     }
 
-    /// Its origin, as one that its organisation meets.
+    /// Returns the origin, with the organization that uses it.
     pub(crate) fn met(&self) -> Met<'_> {
         Met { origin: &self.origin, by: self.entry.organization }
     }
@@ -107,7 +108,7 @@ fn endpoint_headers(entry: &EndpointEntry) -> HeaderMap {
     headers
 }
 
-/// The destinations that were used lately.
+/// A cache of recently used destinations.
 pub(crate) struct Destinations {
     prepared: Mutex<HashMap<EndpointId, Arc<Destination>>>,
     capacity: usize,
@@ -120,7 +121,7 @@ impl Destinations {
         Self { prepared: Mutex::default(), capacity, user_agent }
     }
 
-    /// The destination of an endpoint, of this very version of it.
+    /// Returns the destination of exactly this version of an endpoint.
     pub(crate) fn get(&self, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, UnusableUrl> {
         let id = entry.endpoint.id;
         if let Some(known) = self.locked().get(&id).filter(|known| Arc::ptr_eq(&known.entry, entry))
@@ -130,7 +131,7 @@ impl Destinations {
         let made = Arc::new(Destination::prepare(Arc::clone(entry), &self.user_agent)?);
         let mut prepared = self.locked();
         if prepared.len() >= self.capacity && !prepared.contains_key(&id) {
-            // Any: it costs its endpoint a few microseconds at its next request.
+            // Any entry will do: it costs its endpoint a few microseconds at its next request.
             let victim = prepared.keys().next().copied();
             victim.and_then(|victim| prepared.remove(&victim));
         }
@@ -140,7 +141,8 @@ impl Destinations {
         Ok(made)
     }
 
-    /// Forgets those of which the directory has another version by now, or none: they hold secrets.
+    /// Forgets destinations of which the directory has another version or none, because they
+    /// contain secrets.
     pub(crate) fn sweep(&self) {
         let mut prepared = self.locked();
         prepared.retain(|_, known| Arc::strong_count(&known.entry) > 1);
@@ -161,7 +163,7 @@ mod tests {
     use super::*;
     use crate::tests::bench::entry;
 
-    /// Mostly URLs that are accepted when an endpoint is saved.
+    /// Mostly valid URLs of endpoints.
     const URLS: &str = "https?://([a-zA-Z0-9_-]{1,63}|_[a-z]{0,3}|xn--[a-z0-9-]{1,6}|\
     [a-z\u{e0}-\u{f6}\u{3b1}-\u{3c9}]{1,9})\
         ([.][a-z0-9_-]{1,5}){0,2}[.](com|example|xn--p1ai|a_b|[0-9]{1,2})[.]?(:[0-9]{2,5})?(/[a-zA-Z0-9.%~;=_-]{0,9})?(\\?[a-z&=]{0,5})?";

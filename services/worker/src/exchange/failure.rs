@@ -1,18 +1,18 @@
-//! Why an exchange has no answer.
+//! The reasons why an exchange has no response.
 
 use std::{error::Error as _, io};
 
-use outrider_proto::dispatch::AttemptOutcome;
+use outrider_model::AttemptOutcome;
 use outrider_rpc::DialError;
 
 use super::{phase::Phase, tls};
 
-/// Why there is no answer.
+/// The reason why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The egress cannot be reached: nothing was tried.
+    /// The egress cannot be reached, so nothing was tried.
     EgressUnavailable,
-    /// The time for the exchange was over.
+    /// The timeout of the exchange has passed.
     TimedOut(Phase),
     /// An attempt failed. The text is for the owner of the endpoint and names no address.
     Attempt(AttemptOutcome, String),
@@ -34,7 +34,7 @@ pub(crate) fn undialled(error: DialError) -> Failure {
     Failure::attempt(outcome, error.to_string())
 }
 
-/// What an error of an open connection means.
+/// Converts an error of an open connection.
 pub(crate) fn broken(error: &hyper::Error) -> Failure {
     if let Some(told) = tls::alert_after(error) {
         return Failure::attempt(AttemptOutcome::TlsFailed, told);
@@ -63,7 +63,7 @@ pub(crate) fn broken(error: &hyper::Error) -> Failure {
     Failure::attempt(outcome, message)
 }
 
-/// The kind of the error of IO in an error of the HTTP library.
+/// Returns the kind of the IO error in an error of the HTTP library.
 fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
     let mut next = error.source();
     while let Some(error) = next {

@@ -1,5 +1,5 @@
-//! One exchange with an endpoint: a request and its answer, over HTTP/1.1 and a connection that is
-//! bounded in all that it may cost.
+//! An exchange with an endpoint: a request and its response, over HTTP/1.1 and a connection whose
+//! costs are bounded.
 
 mod answer;
 mod answer_bounds;

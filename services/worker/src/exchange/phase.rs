@@ -1,4 +1,4 @@
-//! How far an exchange had come when its time was over.
+//! The phase of an exchange when its timeout passed.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use outrider_model::text::span;
 
 use super::stream::Watch;
 
-/// How far an exchange had come when its time was over.
+/// The phase of an exchange when its timeout passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The host is looked up, or does not take the connection.
+    /// The host is being looked up, or does not accept the connection.
     Connecting,
     /// The TLS handshake is not done.
     Securing,
-    /// The endpoint does not take the rest of the request.
+    /// The endpoint does not read the rest of the request.
     Sending,
-    /// Nothing of an answer came.
+    /// No part of a response has arrived.
     Waiting,
-    /// The status line of the answer is not whole.
+    /// The status line of the response is incomplete.
     Reading,
 }
 
 impl Phase {
-    /// In words for the owner of the endpoint, with the endpoint's time limit.
+    /// Explains the phase to the owner of the endpoint, with the endpoint's timeout.
     pub(crate) fn explain(self, limit: Duration) -> String {
         let limit = span(limit);
         match self {
@@ -40,7 +40,7 @@ impl Phase {
         }
     }
 
-    /// Of a connection that is made.
+    /// Returns the phase of an open connection.
     pub(crate) fn of(watch: &Watch) -> Self {
         match (watch.heard(), watch.is_stuck()) {
             (true, _) => Self::Reading,
@@ -55,13 +55,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::{bounds::WireBounds, exchange::stream::Metered};
+    use crate::{exchange::stream::Metered, options::Options};
 
     #[tokio::test]
     async fn what_is_not_taken_is_told_from_what_is_not_answered() {
         let (near, mut far) = duplex(4);
         let watch = Watch::default();
-        let mut near = Metered::new(near, watch.clone(), WireBounds::default());
+        let mut near = Metered::new(near, watch.clone(), Options::default().wire());
         near.write_all(b"abcd").await.unwrap();
         assert_eq!(Phase::of(&watch), Phase::Waiting);
         assert!(

@@ -3,29 +3,27 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 use http_body_util::Full;
-use outrider_model::{Timestamp, header as rule, signature};
-use outrider_proto::internal::Job;
+use outrider_model::{Job, JobEvent, Timestamp, header as rule, signature};
 use outrider_telemetry::TraceContext;
 
 use super::{connections::Body, destination::Destination};
-use crate::jobs::Ids;
 
 /// The request, signed by all secrets of the endpoint at `now`, with the headers of this trace. The
 /// payload is not copied.
 pub(crate) fn build(
     destination: &Destination,
     job: &Job,
-    ids: &Ids,
     payload: &Bytes,
     now: Timestamp,
     trace: Option<&TraceContext>,
 ) -> Request<Body> {
     let mut headers = destination.headers.clone();
-    add_event_headers(&mut headers, job);
+    let event = &*job.event;
+    add_event_headers(&mut headers, event);
     headers.entry(header::USER_AGENT).or_insert_with(|| destination.user_agent.clone());
-    let id = ids.event.to_string();
+    let id = event.id.to_string();
     let signatures = signature::sign(&destination.entry.secrets, &id, now, payload);
-    let content_type = HeaderValue::from_str(&job.content_type)
+    let content_type = HeaderValue::from_str(&event.content_type)
         .ok()
         .filter(|value| !value.is_empty())
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
@@ -35,8 +33,8 @@ pub(crate) fn build(
         (signature::ID_HEADER, id),
         (signature::TIMESTAMP_HEADER, now.seconds().to_string()),
         (signature::SIGNATURE_HEADER, signatures),
-        (signature::DELIVERY_ID_HEADER, ids.delivery.to_string()),
-        (rule::EVENT_TYPE, job.event_type.clone()),
+        (signature::DELIVERY_ID_HEADER, job.delivery.to_string()),
+        (rule::EVENT_TYPE, event.event_type.clone()),
     ] {
         // Base32, base64, digits and event types are all visible ASCII.
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -45,7 +43,8 @@ pub(crate) fn build(
     }
     headers.insert(HeaderName::from_static(rule::ATTEMPT), HeaderValue::from(job.attempt));
     // Visible ASCII, by the rule for keys.
-    if let Some(key) = HeaderValue::from_str(&job.ordering_key).ok().filter(|key| !key.is_empty()) {
+    let ordering_key = event.ordering_key.as_deref().map(HeaderValue::from_str);
+    if let Some(Ok(key)) = ordering_key {
         headers.insert(HeaderName::from_static(rule::ORDERING_KEY), key);
     }
     if trace.is_some() {
@@ -61,8 +60,8 @@ pub(crate) fn build(
 }
 
 /// The event's headers, where neither Outrider nor the endpoint sets them.
-fn add_event_headers(headers: &mut HeaderMap, job: &Job) {
-    for (name, value) in &job.headers {
+fn add_event_headers(headers: &mut HeaderMap, event: &JobEvent) {
+    for (name, value) in &event.headers {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
             (Ok(name), Ok(value)) if rule::reserved(name.as_str()).is_none() => {
                 headers.entry(name).or_insert(value);

@@ -1,4 +1,4 @@
-//! What this worker has in hand: which attempts must not begin twice, and whose leases are renewed.
+//! Tracks the jobs in hand: their attempts must not begin twice, and their leases are renewed.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -7,17 +7,18 @@ use std::{
 };
 
 use outrider_failpoints::{Point, pass};
-use outrider_queue::{Queue, Receipt};
+use outrider_model::Receipt;
+use outrider_queue::Queue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::held::Key;
 use crate::backoff::Backoff;
 
-/// What a job is to this worker when it is read.
+/// The result of taking a job in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is in hand from now on.
+    /// The job is in hand from now on.
     New,
     /// The same job is in hand already.
     Again,
@@ -28,21 +29,21 @@ pub(crate) enum Taken {
 struct Held {
     generation: u32,
     receipt: Receipt,
-    /// It is not this worker's any more: another took it over, or the queue was emptied.
+    /// Whether this worker has lost the job: another worker took it over, or the queue was emptied.
     lost: bool,
 }
 
 struct State {
     held: HashMap<Key, Held>,
-    /// The begin of the last renewal that succeeded for all.
+    /// Start of the last renewal that succeeded for all jobs.
     renewed_at: Option<Instant>,
-    /// Jobs read until then may have been given to another worker before a renewal came, which says
-    /// nothing of those it is too late for.
+    /// Jobs read until then may have been given to another worker before a renewal. A renewal that
+    /// came too late does not reveal that.
     doubted_until: Option<Instant>,
 }
 
 impl State {
-    /// A renewal succeeded for all that are still ours.
+    /// Records a renewal that succeeded for all jobs that are still ours.
     fn renewed(&mut self, began: Instant, ended: Instant, lease: Duration) {
         if self.renewed_at.is_none_or(|before| ended - before >= lease) {
             self.doubted_until = ended.checked_sub(lease);
@@ -56,7 +57,7 @@ impl State {
     }
 }
 
-/// The jobs in hand. Bounded by the places that the reader takes for them.
+/// The jobs in hand. Their number is bounded by the places that the reader takes.
 pub(crate) struct Leases {
     queue: Arc<dyn Queue>,
     consumer: String,
@@ -81,7 +82,7 @@ impl Leases {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a job in hand, unless its attempt is.
+    /// Takes a job in hand, unless its attempt is in hand already.
     pub(crate) fn take(&self, key: Key, generation: u32, receipt: Receipt) -> Taken {
         match self.state().held.entry(key) {
             Entry::Vacant(entry) => {
@@ -89,8 +90,8 @@ impl Leases {
                 Taken::New
             }
             Entry::Occupied(mut entry) if entry.get().generation == generation => {
-                // The queue may have given the job another entry: that is the one to be
-                // acknowledged.
+                // The queue may have given the job another entry, which is then the one to
+                // acknowledge.
                 *entry.get_mut() = Held { generation, receipt, lost: false };
                 Taken::Again
             }
@@ -98,12 +99,12 @@ impl Leases {
         }
     }
 
-    /// Where a job in hand stands in the queue.
+    /// Returns the position of a job in hand in the queue.
     pub(crate) fn receipt(&self, key: Key) -> Option<Receipt> {
         self.state().held.get(&key).map(|held| held.receipt.clone())
     }
 
-    /// These are settled, or left to their leases.
+    /// Forgets jobs that are settled, or left to their leases.
     pub(crate) fn forget(&self, keys: impl IntoIterator<Item = Key>) {
         let mut state = self.state();
         for key in keys {
@@ -111,24 +112,24 @@ impl Leases {
         }
     }
 
-    /// Whether a job in hand is known to be somebody else's, or nobody's.
+    /// Whether this worker is known to have lost a job in hand.
     pub(crate) fn lost(&self, key: Key) -> bool {
         self.state().held.get(&key).is_none_or(|held| held.lost)
     }
 
-    /// How many are in hand.
+    /// Returns the number of jobs in hand.
     pub(crate) fn len(&self) -> usize {
         self.state().held.len()
     }
 
-    /// Whether a job read at that time is surely still this worker's: nobody else can have got it
-    /// in the meantime.
+    /// Whether a job read at this time certainly still belongs to this worker, because nobody else
+    /// can have got it since.
     pub(crate) fn sure(&self, read_at: Instant) -> bool {
         self.state().sure(read_at, self.lease)
     }
 
-    /// Renews all leases each `period` until `stop`; after a failure, soon. `lost` is told the jobs
-    /// that are not this worker's any more.
+    /// Renews all leases every `period` until `stop`, and sooner after a failure. Calls `lost` with
+    /// the jobs that this worker has lost.
     pub(crate) async fn keep(
         &self,
         period: Duration,
@@ -158,7 +159,7 @@ impl Leases {
         let began = Instant::now();
         let held: Vec<(Key, Receipt)> = {
             let mut state = self.state();
-            // The room that a backlog took is given back.
+            // Frees the memory that a backlog took.
             let used = state.held.len();
             state.held.shrink_to(2 * used);
             state.held.iter().map(|(key, held)| (*key, held.receipt.clone())).collect()
@@ -176,7 +177,7 @@ impl Leases {
         for (key, receipt) in
             keys.into_iter().zip(receipts).filter(|(_, receipt)| gone.contains(receipt))
         {
-            // It may have been handed out again meanwhile, with another receipt.
+            // It may have been handed out again in the meantime, with another receipt.
             if let Some(held) = state.held.get_mut(&key).filter(|held| held.receipt == receipt) {
                 held.lost = true;
                 lost.insert(key);
@@ -232,7 +233,8 @@ mod tests {
             !sure(&state, 90) && sure(&state, 30),
             "the last renewal is too long ago for those before it"
         );
-        // It began in time, and ended when those that were not renewed since had been given away.
+        // The renewal began in time, and ended after jobs that were not renewed since had been
+        // given away.
         state.renewed(ago(20), ago(10), lease);
         assert!(!sure(&state, 90) && !sure(&state, 56) && sure(&state, 50) && sure(&state, 0));
         state.renewed(ago(5), ago(5), lease);

@@ -1,53 +1,48 @@
-//! What became of a job, and the report about it.
+//! The outcome of a job, and the report about it.
 
-use outrider_proto::internal::{
-    AttemptReport, AttemptResult, HoldReason, Job, JobReceipt, attempt_report,
-};
-use outrider_queue::Receipt;
+use outrider_model::{AttemptResult, HoldReason, Job, JobReport, JobResult, Receipt, ReportedJob};
 use outrider_telemetry::TraceContext;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::held::Key;
 use crate::scheduler::Grant;
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
-    /// A request was made, or tried, in this span, if there was one.
+    /// A request was made, or tried. Contains the span, if one was recorded.
     Attempted(AttemptResult, Option<TraceContext>),
     /// Nothing was sent.
     Held(HoldReason),
 }
 
-/// The report about a job.
-pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> AttemptReport {
+/// Builds the report about a job.
+pub(crate) fn report(job: &Job, receipt: Receipt, outcome: Outcome) -> JobReport {
     let (result, span) = match outcome {
-        Outcome::Attempted(result, span) => (attempt_report::Result::Attempted(result), span),
-        Outcome::Held(reason) => (attempt_report::Result::Held(reason.into()), None),
+        Outcome::Attempted(result, span) => (JobResult::Attempted(result), span),
+        Outcome::Held(reason) => (JobResult::Held(reason), None),
     };
-    AttemptReport {
-        delivery_id: job.delivery_id.clone(),
-        event_id: job.event_id.clone(),
-        endpoint_id: job.endpoint_id.clone(),
-        project_id: job.project_id.clone(),
-        attempt: job.attempt,
-        generation: job.generation,
-        receipt: Some(JobReceipt {
-            shard: receipt.shard,
-            entry: receipt.entry,
-            epoch: receipt.epoch,
-        }),
-        result: Some(result),
-        traceparent: span.map(|span| span.traceparent()).unwrap_or_default(),
+    JobReport {
+        job: ReportedJob {
+            delivery: job.delivery,
+            event: job.event.id,
+            endpoint: job.recipient.endpoint,
+            project: job.recipient.project,
+            attempt: job.attempt,
+            generation: job.generation,
+        },
+        receipt,
+        result,
+        trace_parent: span.map(|span| span.traceparent()),
     }
 }
 
-/// A report, and the place in hand that its job keeps until it is settled.
-pub(crate) struct Report {
-    /// None when the job was not taken in hand: it only frees a place in the queue.
+/// A report that is not settled, with the place that its job keeps until then.
+pub(crate) struct UnsettledReport {
+    /// `None` if the job was not taken in hand. The report then only frees its place in the queue.
     pub(crate) key: Option<Key>,
-    pub(crate) report: AttemptReport,
+    pub(crate) report: JobReport,
     pub(crate) place: OwnedSemaphorePermit,
-    /// What a large answer takes of the room for answers.
+    /// The share of the room for responses that a large response takes.
     pub(crate) answer: Option<Grant<()>>,
 }

@@ -1,7 +1,8 @@
-//! The jobs that wait, in the order in which their turns come, and the books of the resource.
+//! The waiting jobs in the order of their turns, and the accounts of the resource.
 //!
-//! Only what can go on stands in the ordered sets: an endpoint whose window is used up is taken out
-//! until it has room again. So a grant costs a few look-ups, however many jobs wait.
+//! The ordered sets only contain endpoints that can continue. An endpoint whose window is used up
+//! is removed until it has room again. So a grant costs a few lookups, regardless of the number of
+//! waiting jobs.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -11,9 +12,9 @@ use outrider_model::{
 
 use super::amount::{Amount, News};
 
-/// How many organisations, projects of one and endpoints of one are looked at for one grant. Those
-/// who hold least come first, so more than the first is looked at only where the shares of their
-/// parts differ or where it asks for more than there is for it.
+/// Maximum number of organizations, projects of one, and endpoints of one that are considered for a
+/// grant. Those that hold least come first, so more than the first is only considered if the shares
+/// of their parts differ, or if it asks for more than it may have.
 const LOOKED_AT: [usize; 3] = [64, 16, 8];
 
 /// A line of jobs.
@@ -23,15 +24,15 @@ pub(super) struct Line<J> {
     waiting: usize,
     closed: bool,
     endpoints: HashMap<EndpointId, Waiting<J>>,
-    /// Of each project with a ready endpoint: these, by what they hold.
+    /// For each project, its ready endpoints, ordered by the amount that they hold.
     projects: HashMap<ProjectId, BTreeSet<(u32, EndpointId)>>,
-    /// Of each organisation with a ready project: these, by what they hold.
+    /// For each organization, its ready projects, ordered by the amount that they hold.
     organizations: HashMap<OrganizationId, BTreeSet<(u32, ProjectId)>>,
-    /// Organisations with a ready project, by what they hold.
+    /// Organizations with a ready project, ordered by the amount that they hold.
     ready: BTreeSet<(u32, OrganizationId)>,
 }
 
-/// The jobs of one endpoint that wait, in their order; never none.
+/// The waiting jobs of an endpoint in their order. Never empty.
 struct Waiting<J> {
     who: Recipient,
     jobs: VecDeque<(Amount, J)>,
@@ -71,8 +72,8 @@ impl<J> Line<J> {
         self.closed
     }
 
-    /// Takes a part for a job that just came, unless jobs of its endpoint wait before it. Returns
-    /// how much it took.
+    /// Takes a part for a new job, unless jobs of its endpoint wait before it. Returns the amount
+    /// taken.
     pub(super) fn try_take(&mut self, who: &Recipient, amount: Amount) -> Option<u32> {
         let first = !self.endpoints.contains_key(&who.endpoint);
         let amount = self.amount(who.endpoint, amount);
@@ -80,8 +81,8 @@ impl<J> Line<J> {
         (may && self.take(who, amount)).then_some(amount)
     }
 
-    /// What a job of this endpoint takes now. Most jobs take the same anyway, which needs no look
-    /// at the endpoint.
+    /// Returns the amount that a job of this endpoint takes now. Most jobs always take the same,
+    /// which needs no look at the endpoint.
     fn amount(&self, endpoint: EndpointId, amount: Amount) -> u32 {
         let Amount { answering, silent } = amount;
         let answers = silent == answering
@@ -101,7 +102,8 @@ impl<J> Line<J> {
         self.reorder(&who, held, held);
     }
 
-    /// The next job that may go on, with what it takes, unless that is more than `most`.
+    /// Removes and returns the next job that may continue, with its amount, unless that is more
+    /// than `most`.
     pub(super) fn pop(&mut self, most: u32) -> Option<(Recipient, u32, J)> {
         let (who, amount) = self.candidate().filter(|(_, amount)| *amount <= most)?;
         let waiting = self.endpoints.get_mut(&who.endpoint)?;
@@ -110,11 +112,11 @@ impl<J> Line<J> {
             self.endpoints.remove(&who.endpoint);
         }
         self.waiting -= 1;
-        // Reorders, too, now that the endpoint may have nothing that waits.
+        // Reorders too, because the endpoint may have no waiting jobs now.
         self.take(&who, amount).then_some((who, amount, job))
     }
 
-    /// Takes out the jobs that `is` picks.
+    /// Removes and returns the jobs that `is` selects.
     pub(super) fn remove(&mut self, is: impl Fn(&J) -> bool) -> Vec<J> {
         let mut removed = Vec::new();
         let mut emptied = Vec::new();
@@ -136,12 +138,12 @@ impl<J> Line<J> {
         removed
     }
 
-    /// Endpoints of which jobs wait.
+    /// Returns the endpoints with waiting jobs.
     pub(super) fn endpoints(&self) -> Vec<EndpointId> {
         self.endpoints.keys().copied().collect()
     }
 
-    /// Takes out what waits of an endpoint.
+    /// Removes and returns the waiting jobs of an endpoint.
     pub(super) fn remove_of(&mut self, endpoint: EndpointId) -> Vec<J> {
         let Some(Waiting { who, jobs }) = self.endpoints.remove(&endpoint) else {
             return Vec::new();
@@ -152,7 +154,7 @@ impl<J> Line<J> {
         jobs.into_iter().map(|(_, job)| job).collect()
     }
 
-    /// Gives a part back, and changes the endpoint's window by what was heard of it.
+    /// Gives a part back, and updates the endpoint's window.
     pub(super) fn give_back(&mut self, who: &Recipient, amount: u32, news: Option<News>) {
         let before = self.shares.held(who);
         self.shares.give_back(who, amount);
@@ -162,7 +164,7 @@ impl<J> Line<J> {
         self.reorder(who, before, self.shares.held(who));
     }
 
-    /// Takes no more; the jobs that wait.
+    /// Accepts no more jobs, and returns those that wait.
     pub(super) fn close(&mut self) -> Vec<J> {
         self.closed = true;
         self.waiting = 0;
@@ -183,7 +185,8 @@ impl<J> Line<J> {
         taken
     }
 
-    /// The first whose share permits what its first job asks for: least held first, at each level.
+    /// Returns the first recipient whose share permits the amount of its first job. At each level,
+    /// the one that holds least comes first.
     fn candidate(&self) -> Option<(Recipient, u32)> {
         let left = self.shares.left();
         let able = self.ready.iter().take_while(|(used, _)| *used < left);
@@ -196,7 +199,7 @@ impl<J> Line<J> {
     }
 
     fn of_project(&self, project: ProjectId, left: u32) -> Option<(Recipient, u32)> {
-        // Where one was refused, one that holds no less and asks for no less is refused, too.
+        // If one was refused, another that holds no less and asks for no less is refused too.
         let mut refused = u32::MAX;
         for (_, endpoint) in self.projects.get(&project)?.iter().take(LOOKED_AT[2]) {
             let Some(waiting) = self.endpoints.get(endpoint) else { continue };
@@ -210,8 +213,8 @@ impl<J> Line<J> {
         None
     }
 
-    /// Puts a endpoint where it belongs in the order, after what it holds changed from `before` to
-    /// `after`, or what waits of it did.
+    /// Updates the position of an endpoint in the order, after its amount changed from `before` to
+    /// `after`, or its waiting jobs changed.
     fn reorder(&mut self, who: &Recipient, before: shares::Held, after: shares::Held) {
         if self.waiting == 0 && self.ready.is_empty() {
             return;

@@ -1,10 +1,10 @@
-//! Gives out one of the worker's bounded resources (slots, bytes of payloads) by the fair shares of
-//! [`outrider_model::shares`], and keeps the jobs that have to wait.
+//! Divides one of the worker's bounded resources (slots, payload bytes) by the fair shares of
+//! [`outrider_model::shares`], and keeps the jobs that must wait.
 //!
-//! A share is decided at the moment of the grant. When something becomes free, the waiting job goes
-//! first whose organisation holds least, then whose project, then whose endpoint; the jobs of one
-//! endpoint keep their order. Nothing here waits: who releases a grant wakes one task of the
-//! worker, which takes the jobs whose turn has come.
+//! Shares are decided at the moment of the grant. When something becomes free, the next job is that
+//! of the organization that holds least, then of the project, then of the endpoint that holds
+//! least. The jobs of an endpoint keep their order. Nothing here waits: releasing a grant wakes one
+//! task of the worker, which takes the jobs whose turn has come.
 
 mod amount;
 mod line;
@@ -23,7 +23,7 @@ pub(crate) struct Scheduler<J> {
     freed: Notify,
 }
 
-/// The right to a part of the resource, given back when it is dropped.
+/// The right to a part of the resource. It is given back on drop.
 pub(crate) struct Grant<J> {
     scheduler: Arc<Scheduler<J>>,
     who: Recipient,
@@ -31,11 +31,11 @@ pub(crate) struct Grant<J> {
     news: Option<News>,
 }
 
-/// What became of a job that asked for its share.
+/// The result of asking for a share.
 pub(crate) enum Asked<J> {
-    /// It may go on at once.
+    /// The job may continue at once.
     Granted(J, Grant<J>),
-    /// It waits; [`Scheduler::next`] hands it out in its turn.
+    /// The job waits. [`Scheduler::next`] returns it in its turn.
     Waits,
     /// The scheduler is closed.
     Closed(J),
@@ -51,7 +51,7 @@ impl<J> Scheduler<J> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a share of `amount`; a larger one than anybody can have counts as the largest.
+    /// Asks for a share of `amount`. More than the largest possible share counts as the largest.
     pub(crate) fn ask(self: &Arc<Self>, who: Recipient, amount: Amount, job: J) -> Asked<J> {
         let mut line = self.line();
         let amount = amount.at_most(line.largest_amount());
@@ -65,7 +65,8 @@ impl<J> Scheduler<J> {
         }
     }
 
-    /// A share of `amount`, if it is free now; of more than anybody can have, none.
+    /// Returns a share of `amount` if it is free now. Returns `None` for more than the largest
+    /// possible share.
     pub(crate) fn try_grant(self: &Arc<Self>, who: Recipient, amount: u32) -> Option<Grant<J>> {
         let mut line = self.line();
         let taken = if amount <= line.largest_amount() {
@@ -76,7 +77,7 @@ impl<J> Scheduler<J> {
         taken.map(|amount| self.grant(who, amount))
     }
 
-    /// Lets a job wait for its turn even if its share is free. Gives it back when the scheduler is
+    /// Lets a job wait for its turn even if its share is free. Returns the job if the scheduler is
     /// closed.
     pub(crate) fn line_up(&self, who: Recipient, amount: u32, job: J) -> Result<(), J> {
         let mut line = self.line();
@@ -89,15 +90,15 @@ impl<J> Scheduler<J> {
         Ok(())
     }
 
-    /// The next jobs whose turn has come, up to `most`.
+    /// Returns the next jobs whose turn has come, up to `most`.
     pub(crate) fn next(self: &Arc<Self>, most: usize) -> Vec<(J, Grant<J>)> {
         let mut line = self.line();
         let turns = std::iter::from_fn(|| line.pop(u32::MAX)).take(most);
         turns.map(|(who, amount, job)| (job, self.grant(who, amount))).collect()
     }
 
-    /// The next jobs whose turn has come and which ask for at most `most` together; one job may ask
-    /// for more alone.
+    /// Returns the next jobs whose turn has come and that ask for at most `most` together. One job
+    /// may ask for more alone.
     pub(crate) fn batch(self: &Arc<Self>, most: u32) -> Vec<(J, Grant<J>)> {
         let mut line = self.line();
         let (mut batch, mut room) = (Vec::new(), u32::MAX);
@@ -108,28 +109,28 @@ impl<J> Scheduler<J> {
         batch
     }
 
-    /// Returns when jobs wait and something was given back or another job lined up. To be awaited
-    /// by one task.
+    /// Returns when jobs wait and something was given back or another job lined up. Must be awaited
+    /// by one task only.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// Hands out the jobs that wait, and takes no more.
+    /// Returns the waiting jobs, and accepts no more.
     pub(crate) fn close(&self) -> Vec<J> {
         self.line().close()
     }
 
-    /// Takes out the waiting jobs that `is` picks.
+    /// Removes and returns the waiting jobs that `is` selects.
     pub(crate) fn remove(&self, is: impl Fn(&J) -> bool) -> Vec<J> {
         self.line().remove(is)
     }
 
-    /// Endpoints of which jobs wait.
+    /// Returns the endpoints with waiting jobs.
     pub(crate) fn endpoints(&self) -> Vec<EndpointId> {
         self.line().endpoints()
     }
 
-    /// Takes out what waits of an endpoint.
+    /// Removes and returns the waiting jobs of an endpoint.
     pub(crate) fn remove_of(&self, endpoint: EndpointId) -> Vec<J> {
         self.line().remove_of(endpoint)
     }
@@ -138,25 +139,25 @@ impl<J> Scheduler<J> {
         Grant { scheduler: Arc::clone(self), who, amount, news: None }
     }
 
-    /// What is in use of the resource.
+    /// Returns the amount of the resource in use.
     pub(crate) fn used(&self) -> u32 {
         self.line().used()
     }
 
-    /// How many jobs wait.
+    /// Returns the number of waiting jobs.
     pub(crate) fn waiting(&self) -> usize {
         self.line().waiting()
     }
 
-    /// How many endpoints have a window that is known, and how many of these a smaller one than a
-    /// new endpoint has.
+    /// Returns the number of known windows, and the number of those smaller than the window of a
+    /// new endpoint.
     pub(crate) fn windows(&self) -> (usize, usize) {
         self.line().windows()
     }
 }
 
 impl<J> Grant<J> {
-    /// Notes what was heard of the endpoint, for its window.
+    /// Records what the request showed about the endpoint, for its window.
     pub(crate) fn heard(&mut self, news: News) {
         self.news = Some(news);
     }

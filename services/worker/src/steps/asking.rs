@@ -1,9 +1,9 @@
-//! Questions to the store that are asked until there is an answer.
+//! Repeats questions to the store until there is an answer.
 
 use std::future::Future;
 
+use outrider_model::HoldReason;
 use outrider_model::Result;
-use outrider_proto::internal::HoldReason;
 
 use crate::{
     backoff::Backoff,
@@ -11,7 +11,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Those of the jobs that the database still names; the others are reported as stale.
+/// Returns the jobs that the database still names. Reports the others as stale.
 pub(crate) async fn still_current(shared: &Shared, jobs: Vec<HeldJob>) -> Vec<HeldJob> {
     if jobs.is_empty() {
         return jobs;
@@ -40,7 +40,8 @@ fn release(shared: &Shared, jobs: Vec<HeldJob>) {
     }
 }
 
-/// Asks until there is an answer, while the leases are renewed; none when the worker shuts down.
+/// Asks until there is an answer. The leases are renewed in the meantime. Returns `None` at
+/// shutdown.
 pub(crate) async fn persist<T, F, A>(shared: &Shared, trouble: &'static str, ask: F) -> Option<T>
 where
     F: Fn() -> A + Send,

@@ -1,10 +1,9 @@
-//! One attempt: the exchange, and what the report says of it.
+//! Makes an attempt: the exchange, and its result for the report.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use outrider_model::Heard;
-use outrider_proto::{dispatch::AttemptOutcome, internal::AttemptResult};
-use outrider_rpc::convert;
+use bytes::Bytes;
+use outrider_model::{AttemptOutcome, AttemptResult, Heard, Timestamp};
 use outrider_store::EndpointEntry;
 use outrider_telemetry::{
     Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing,
@@ -19,14 +18,14 @@ use crate::{
     shared::Shared,
 };
 
-/// What came of a job.
+/// The result of sending a job.
 pub(super) struct Sent {
     pub(super) outcome: Outcome,
-    /// What it told of its endpoint.
+    /// What it showed about its endpoint.
     pub(super) news: Option<News>,
 }
 
-/// Where an attempt goes, or why there is none.
+/// Returns the destination of an attempt, or the reason why there is none.
 fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destination>, String> {
     if !entry.is_readable {
         return Err("the endpoint's secrets cannot be decrypted: whoever runs Outrider finds the \
@@ -36,18 +35,17 @@ fn destination(shared: &Shared, entry: &Arc<EndpointEntry>) -> Result<Arc<Destin
     shared.destinations.get(entry).map_err(|error| error.to_string())
 }
 
-/// One attempt; none when the egress could not be reached and nothing was tried.
+/// Makes an attempt. Returns `None` if the egress could not be reached and nothing was tried.
 pub(super) async fn attempt(
     shared: &Shared,
     job: &HeldJob,
     entry: &Arc<EndpointEntry>,
 ) -> Option<Sent> {
-    let start_time = shared.lookup.now();
-    let began = Instant::now();
+    let (started_at, began) = (shared.lookup.now(), Instant::now());
     let _ongoing = Ongoing::begin(&REQUESTS_OPEN);
     let of_event = jobs::trace(&job.job);
     let hop = span(job, of_event.as_ref());
-    let told = hop.or(of_event.as_ref()).filter(|_| shared.options.propagate_trace);
+    let told = hop.or(of_event.as_ref()).filter(|_| shared.given.propagate_trace);
     let deadline = began + entry.endpoint.spec.limits.timeout;
     let exchanged = hop.around(exchange(shared, job, entry, deadline, told)).await;
     let (mut result, heard) = match exchanged.result {
@@ -66,20 +64,18 @@ pub(super) async fn attempt(
         Err(Failure::Attempt(outcome, message)) => (unanswered(outcome, message), None),
     };
     result.resent = exchanged.resent;
-    result.start_time = Some(convert::timestamp(start_time));
-    let duration = began.elapsed();
-    result.duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    measure::attempted(&job.job, start_time, &result, duration);
+    (result.started_at, result.duration) = (started_at, began.elapsed());
+    measure::attempted(&job.job, &result);
     conclude(&hop, &result);
     let news = heard.map(|heard| News {
         heard,
         most: entry.endpoint.spec.limits.max_in_flight,
-        at: start_time,
+        at: started_at,
     });
     Some(Sent { outcome: Outcome::Attempted(result, hop.context().cloned()), news })
 }
 
-/// The exchange with the endpoint, if its destination and the payload are there.
+/// Makes the exchange with the endpoint, if there are a destination and a payload.
 async fn exchange(
     shared: &Shared,
     job: &HeldJob,
@@ -92,7 +88,7 @@ async fn exchange(
         Err(why) => return unsent(why),
     };
     let Some(payload) = &job.payload else {
-        tracing::error!(event_id = %job.ids.event, delivery_id = %job.ids.delivery,
+        tracing::error!(event_id = %job.job.event.id, delivery_id = %job.job.delivery,
             "a job was to be sent without its payload");
         return unsent(
             "the payload was not read: a fault of ours; Outrider's log tells more".to_owned(),
@@ -100,12 +96,12 @@ async fn exchange(
     };
     let request = || {
         let now = shared.lookup.now();
-        exchange::build(&destination, &job.job, &job.ids, &payload.bytes, now, told)
+        exchange::build(&destination, &job.job, &payload.bytes, now, told)
     };
     shared.client.exchange(&destination, deadline, request).await
 }
 
-/// An exchange that could not begin.
+/// Returns an exchange that could not begin.
 fn unsent(message: String) -> Exchanged {
     Exchanged {
         result: Err(Failure::Attempt(AttemptOutcome::ConnectionFailed, message)),
@@ -113,8 +109,8 @@ fn unsent(message: String) -> Exchanged {
     }
 }
 
-/// What an answer tells of the endpoint's window. One that drips until the time is up holds its
-/// slot like none at all.
+/// Returns what a response shows about the endpoint, for its window. A response that drips until
+/// the timeout holds its slot like a missing one.
 fn heard(answer: &Answer) -> Option<Heard> {
     match answer.end {
         End::TimedOut => Some(Heard::Nothing),
@@ -127,33 +123,48 @@ fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-/// The span of an attempt; each attempt of a delivery has its own, under the span in which the
-/// event was accepted.
+/// Begins the span of an attempt. Each attempt has its own, under the span in which the event was
+/// accepted.
 fn span(job: &HeldJob, parent: Option<&TraceContext>) -> Hop {
     let hop = Hop::child(Kind::Client, "attempt", parent);
-    hop.set_with("outrider.event.id", || job.ids.event.to_string());
-    hop.set_with("outrider.delivery.id", || job.ids.delivery.to_string());
-    hop.set_with("outrider.endpoint.id", || job.ids.endpoint.to_string());
+    hop.set_with("outrider.event.id", || job.job.event.id.to_string());
+    hop.set_with("outrider.delivery.id", || job.job.delivery.to_string());
+    hop.set_with("outrider.endpoint.id", || job.job.recipient.endpoint.to_string());
     hop.set("outrider.attempt", i64::from(job.job.attempt));
     hop
 }
 
 fn conclude(hop: &Hop, result: &AttemptResult) {
-    hop.set("outrider.outcome", measure::outcome_name(result.outcome));
-    if result.status_code != 0 {
-        hop.set("http.response.status_code", i64::from(result.status_code));
+    hop.set("outrider.outcome", result.outcome.name());
+    if let Some(status) = result.status_code {
+        hop.set("http.response.status_code", i64::from(status));
     }
-    if result.outcome() != AttemptOutcome::Succeeded {
-        hop.fail(&result.error_message);
+    if result.outcome != AttemptOutcome::Succeeded {
+        hop.fail(result.error_message.as_deref().unwrap_or_default());
     }
 }
 
-/// What is reported of an attempt without an answer.
+/// Returns the result of an attempt without a response.
 fn unanswered(outcome: AttemptOutcome, error_message: String) -> AttemptResult {
-    AttemptResult { outcome: outcome.into(), error_message, ..AttemptResult::default() }
+    AttemptResult { error_message: Some(error_message), ..of_outcome(outcome) }
 }
 
-/// The status line alone decides.
+/// Returns a result with nothing but its outcome.
+fn of_outcome(outcome: AttemptOutcome) -> AttemptResult {
+    AttemptResult {
+        outcome,
+        status_code: None,
+        started_at: Timestamp::MIN,
+        duration: Duration::ZERO,
+        response_headers: Vec::new(),
+        response_body: Bytes::new(),
+        response_truncated: false,
+        error_message: None,
+        resent: false,
+    }
+}
+
+/// Returns the result of an attempt with a response. The status line alone decides.
 fn answered(answer: Answer) -> AttemptResult {
     let outcome = if is_success(answer.status) {
         AttemptOutcome::Succeeded
@@ -161,11 +172,10 @@ fn answered(answer: Answer) -> AttemptResult {
         AttemptOutcome::Rejected
     };
     AttemptResult {
-        outcome: outcome.into(),
-        status_code: answer.status.into(),
+        status_code: Some(answer.status),
         response_headers: answer.headers,
         response_body: answer.body.into(),
         response_truncated: answer.truncated,
-        ..AttemptResult::default()
+        ..of_outcome(outcome)
     }
 }

@@ -1,6 +1,6 @@
-//! Lists in batches of a bounded size. Must never reorder or drop an item.
+//! Divides lists into batches of a bounded size. Must never reorder or drop an item.
 
-/// Batches of at most `most` bytes, in order; one item may exceed it alone.
+/// Returns batches of at most `most` bytes, in order. One item may exceed it alone.
 pub(crate) fn batches<T>(items: Vec<T>, most: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut batches: Vec<Vec<T>> = Vec::new();
     let mut room = 0;

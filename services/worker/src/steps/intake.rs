@@ -1,20 +1,19 @@
-//! From what the queue hands out to what is to be sent: a job that is in hand already, of the past
-//! or unusable stops here.
+//! Takes jobs from the queue in hand. Jobs that are in hand already or out of date stop here.
 
 use std::sync::Arc;
 
-use outrider_proto::internal::{HoldReason, Job};
-use outrider_queue::{LeasedJob, Receipt};
+use outrider_model::{HoldReason, Job, Receipt};
+use outrider_queue::LeasedJob;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{asking::still_current, places::Places, turns};
 use crate::{
-    jobs::{self, HeldJob, Ids, Key, Outcome, Report, Taken},
+    jobs::{self, HeldJob, Key, Outcome, Taken, UnsettledReport},
     measure,
     shared::Shared,
 };
 
-/// Takes jobs in hand and lets them go on. Does not wait for anything.
+/// Takes jobs in hand and passes them on. Does not wait for anything.
 pub(crate) fn accept(
     shared: &Arc<Shared>,
     jobs: Vec<LeasedJob>,
@@ -22,7 +21,7 @@ pub(crate) fn accept(
     read_at: Instant,
 ) {
     let now = shared.lookup.now();
-    let oldest = now.minus(shared.options.lease);
+    let oldest = now.minus(shared.given.lease);
     let (mut sure, mut doubtful) = (Vec::with_capacity(jobs.len()), Vec::new());
     for leased in jobs {
         let Some(place) = places.next() else {
@@ -31,10 +30,10 @@ pub(crate) fn accept(
             );
             break;
         };
-        // It may be of the past.
-        let doubts = !leased.first || jobs::queued_at(&leased.job) < oldest;
+        // The job may be out of date.
+        let doubts = !leased.first || leased.job.queued_at < oldest;
         let Some(job) = take_in_hand(shared, leased, place, read_at) else { continue };
-        measure::read(now, jobs::queued_at(&job.job));
+        measure::read(now, job.job.queued_at);
         if doubts { doubtful.push(job) } else { sure.push(job) }
     }
     turns::enter(shared, sure);
@@ -49,7 +48,7 @@ pub(crate) fn accept(
     }
 }
 
-/// The job, unless it is unusable or its attempt is in hand.
+/// Takes a job in hand, unless it is out of date or its attempt is in hand.
 fn take_in_hand(
     shared: &Shared,
     leased: LeasedJob,
@@ -57,37 +56,23 @@ fn take_in_hand(
     read_at: Instant,
 ) -> Option<HeldJob> {
     let LeasedJob { job, receipt, .. } = leased;
-    let Some(ids) = Ids::of(&job) else {
-        // Nothing can be reported without ids.
-        tracing::error!(
-            shard = receipt.shard,
-            entry = receipt.entry,
-            "a job without proper ids is left in the queue"
-        );
-        return None;
-    };
     if job.epoch != receipt.epoch {
-        tracing::debug!(delivery = %ids.delivery, "a job of another epoch is dropped");
+        tracing::debug!(delivery = %job.delivery, "a job of another epoch is dropped");
         free(shared, &job, receipt, place);
         return None;
     }
-    if let Some(why) = jobs::unusable(&job) {
-        tracing::error!(delivery = %ids.delivery, why, "a job is not sent");
-        free(shared, &job, receipt, place);
-        return None;
-    }
-    let key = Key { delivery: ids.delivery, attempt: job.attempt };
+    let key = Key { delivery: job.delivery, attempt: job.attempt };
     match shared.leases.take(key, job.generation, receipt.clone()) {
         Taken::New => {
             let payload = jobs::inline_payload(&job);
-            Some(HeldJob { job, ids, read_at, payload, place })
+            Some(HeldJob { job, read_at, payload, place })
         }
         Taken::Again => {
-            tracing::debug!(delivery = %ids.delivery, "a job that is in hand was handed out again");
+            tracing::debug!(delivery = %job.delivery, "a job that is in hand was handed out again");
             None
         }
         Taken::OtherGeneration => {
-            // What is in hand settles the delivery's attempt; this would send it twice.
+            // The job in hand settles the attempt. This one would send it twice.
             free(shared, &job, receipt, place);
             None
         }
@@ -97,5 +82,5 @@ fn take_in_hand(
 /// Reports a job that was not taken in hand, so that its place in the queue is freed.
 fn free(shared: &Shared, job: &Job, receipt: Receipt, place: OwnedSemaphorePermit) {
     let report = jobs::report(job, receipt, Outcome::Held(HoldReason::Stale));
-    shared.send(Report { key: None, report, place, answer: None });
+    shared.send(UnsettledReport { key: None, report, place, answer: None });
 }

@@ -1,4 +1,4 @@
-//! What is done with a job, in order: read, take in hand, wait for a turn, send, report.
+//! The steps of a job, in order: read, take in hand, wait for a turn, send, report.
 
 mod asking;
 mod attempt;

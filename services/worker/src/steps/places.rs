@@ -1,4 +1,4 @@
-//! Places for jobs in hand, of which there is a bounded number.
+//! Places for jobs in hand. Their number is bounded.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ impl Places {
         self.places.num_permits()
     }
 
-    /// A place for one.
+    /// Returns a place for one job.
     pub(super) fn next(&mut self) -> Option<OwnedSemaphorePermit> {
         self.places.split(1)
     }
 }
 
-/// At least one permit and at most `most`.
+/// Waits for at least one permit, and takes at most `most`.
 async fn some(permits: &Arc<Semaphore>, most: usize) -> OwnedSemaphorePermit {
     let mut taken =
         Arc::clone(permits).acquire_owned().await.expect("no semaphore of a worker is closed");

@@ -1,5 +1,5 @@
 //! Takes jobs from the queue when there is room for them: new ones, and those that another worker
-//! left.
+//! abandoned.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{intake, places::Places};
 use crate::{backoff::Backoff, shared::Shared};
 
-/// The one task that reads.
+/// The only task that reads.
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     reclaim_at: Instant,
@@ -33,7 +33,7 @@ impl Reader {
             let Some(places) = stop.run_until_cancelled(Places::wait(&self.shared)).await else {
                 break;
             };
-            // Before the read: no lease begins earlier.
+            // Taken before the read, because no lease begins earlier.
             let read_at = Instant::now();
             match self.take(places.jobs()).await {
                 Ok(jobs) => {
@@ -50,11 +50,11 @@ impl Reader {
     }
 
     async fn take(&mut self, most: usize) -> Result<Vec<LeasedJob>> {
-        let Shared { queue, options, .. } = self.shared.as_ref();
+        let Shared { queue, options, given, .. } = self.shared.as_ref();
         let now = Instant::now();
         if now >= self.reclaim_at {
             self.reclaim_at = now + options.reclaim_period;
-            let jobs = queue.reclaim(&options.consumer, most).await?;
+            let jobs = queue.reclaim(&given.consumer, most).await?;
             if jobs.len() >= most {
                 // There may be more.
                 self.reclaim_at = now;
@@ -64,9 +64,9 @@ impl Reader {
                 return Ok(jobs);
             }
         }
-        // No longer than until the next look for abandoned jobs, which begins on time.
+        // At most until the next look for abandoned jobs, which then begins on time.
         let wait = options.read_wait.min(self.reclaim_at.saturating_duration_since(now));
-        let jobs = queue.read(&options.consumer, most, wait).await?;
+        let jobs = queue.read(&given.consumer, most, wait).await?;
         if !jobs.is_empty() {
             pass(Point::AfterRead);
         }

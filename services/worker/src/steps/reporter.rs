@@ -1,30 +1,28 @@
-//! Reports to dispatch, in batches: like a group commit, whatever is ready goes at once, and while
-//! batches are on their way the next one forms.
+//! Sends reports to dispatch in batches, like a group commit: reports that are ready are sent at
+//! once, and the next batch forms while batches are in flight.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use outrider_failpoints::{Point, pass};
-use outrider_model::{Error, Reason};
-use outrider_proto::internal::{AttemptReport, attempt_report};
+use outrider_model::{Error, JobReport, JobResult, Reason};
 use outrider_rpc::Settlement;
 use outrider_telemetry::Seldom;
-use prost::Message;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::batches::batches;
-use crate::{backoff::Backoff, jobs::Report, shared::Shared};
+use crate::{backoff::Backoff, jobs::UnsettledReport, shared::Shared};
 
 /// While dispatch is away, no batch is settled.
 static NOT_SETTLED: Seldom = Seldom::new();
 /// While settings differ, every batch may be refused.
 static TOO_LARGE: Seldom = Seldom::new();
-/// Told apart: an answer is lost for good.
+/// Separate, because a response is lost for good.
 static ANSWER_DROPPED: Seldom = Seldom::new();
 
 /// Settles reports.
 pub(crate) struct Reporter {
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<UnsettledReport>,
     settler: Arc<Settler>,
     streams: usize,
     batch: usize,
@@ -40,7 +38,7 @@ struct Settler {
 impl Reporter {
     pub(crate) fn new(
         shared: &Arc<Shared>,
-        reports: mpsc::UnboundedReceiver<Report>,
+        reports: mpsc::UnboundedReceiver<UnsettledReport>,
         settlement: Arc<dyn Settlement>,
     ) -> Self {
         let options = &shared.options;
@@ -70,10 +68,9 @@ impl Reporter {
                         return;
                     }
                     for batch in batches(std::mem::take(&mut ready), self.batch_bytes,
-                        |report| report.report.encoded_len()) {
+                        |report| report.report.size()) {
                         let settler = Arc::clone(&self.settler);
-                        // More than the allowed streams only when large reports split this one
-                        // batch.
+                        // Exceeds the allowed streams only if large reports split this batch.
                         under_way.spawn(async move { settler.settle(batch).await });
                     }
                 }
@@ -83,11 +80,11 @@ impl Reporter {
 }
 
 impl Settler {
-    /// Sends the same batch until it is settled, in halves where dispatch takes it only so. Only
-    /// then are its jobs forgotten: until then a redelivered one is known, and all leases are
+    /// Sends the same batch until it is settled, in halves if dispatch accepts no larger ones. Only
+    /// then forgets its jobs. Until then, redelivered jobs are recognized, and all leases are
     /// renewed.
-    async fn settle(&self, batch: Vec<Report>) {
-        // The next part is the last: they go in the order of the reports.
+    async fn settle(&self, batch: Vec<UnsettledReport>) {
+        // The next part is the last element, so that parts are sent in the order of the reports.
         let mut parts = vec![batch];
         let mut backoff = Backoff::new();
         pass(Point::BeforeReport);
@@ -118,7 +115,7 @@ impl Settler {
         }
     }
 
-    async fn try_settle(&self, reports: Vec<AttemptReport>) -> Result<(), Error> {
+    async fn try_settle(&self, reports: Vec<JobReport>) -> Result<(), Error> {
         match tokio::time::timeout(self.timeout, self.settlement.settle(reports)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::unavailable("dispatch did not answer in time")),
@@ -146,10 +143,10 @@ fn tell_too_large(error: &Error, dropped: bool) {
     }
 }
 
-/// What an endpoint answered goes, but for its status: a report that dispatch does not take would
-/// be sent for ever, and its delivery would not end. Whether there was anything.
-fn drop_answer(report: &mut AttemptReport) -> bool {
-    let Some(attempt_report::Result::Attempted(result)) = &mut report.result else { return false };
+/// Drops the response except its status. Otherwise a report that dispatch does not accept would be
+/// resent endlessly, and its delivery would not end. Returns whether there was a response to drop.
+fn drop_answer(report: &mut JobReport) -> bool {
+    let JobResult::Attempted(result) = &mut report.result else { return false };
     let had_any = !result.response_body.is_empty() || !result.response_headers.is_empty();
     result.response_truncated |= had_any;
     (result.response_body, result.response_headers) = (Bytes::new(), Vec::new());

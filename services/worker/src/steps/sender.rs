@@ -1,11 +1,10 @@
-//! One job whose turn has come: its endpoint as it is now, the exchange, and what the report says
-//! of it.
+//! Sends a job whose turn has come: looks up its endpoint, makes the exchange, and reports it.
 
 use std::{sync::Arc, time::Duration};
 
 use outrider_failpoints::{Point, pass};
+use outrider_model::HoldReason;
 use outrider_model::endpoint::EndpointState;
-use outrider_proto::internal::HoldReason;
 use tokio::time::Instant;
 
 use super::{
@@ -18,7 +17,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Has a job sent and reported by a task of its own.
+/// Sends and reports a job in a task of its own.
 pub(crate) fn spawn(shared: &Arc<Shared>, started: Started) {
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
@@ -39,11 +38,11 @@ async fn perform(shared: &Shared, started: Started) {
     shared.report(job, outcome);
 }
 
-/// When the lease may have run out in the meantime, somebody else may have sent the job: the
-/// database knows.
+/// Checks with the database if the lease may have run out in the meantime, because another worker
+/// may then have sent the job.
 async fn surely_ours(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
     if shared.leases.lost(job.key()) {
-        // Whoever has it now sends it.
+        // The worker that has it now sends it.
         shared.leases.forget([job.key()]);
         return None;
     }
@@ -54,14 +53,14 @@ async fn surely_ours(shared: &Shared, job: HeldJob) -> Option<HeldJob> {
     }
 }
 
-/// Sends the job to its endpoint as it is now. An egress that cannot be reached is no attempt: it
-/// is waited for, in bounds.
+/// Sends the job to its endpoint as it is now. An unreachable egress does not count as an attempt.
+/// It is waited for within bounds.
 async fn send(shared: &Shared, job: &HeldJob) -> Sent {
     let patience = Instant::now() + shared.options.egress_patience;
     let mut backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(1));
     loop {
         let asked = persist(shared, "endpoints cannot be looked up", || {
-            shared.lookup.endpoint(job.ids.endpoint)
+            shared.lookup.endpoint(job.job.recipient.endpoint)
         });
         let held = match asked.await {
             None => HoldReason::Released,
@@ -81,7 +80,7 @@ async fn send(shared: &Shared, job: &HeldJob) -> Sent {
                         continue;
                     }
                     if shared.complaints.due() {
-                        tracing::warn!(delivery = %job.ids.delivery,
+                        tracing::warn!(delivery = %job.job.delivery,
                             "the egress is unavailable; jobs are given back");
                     }
                     HoldReason::Released

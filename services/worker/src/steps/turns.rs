@@ -1,10 +1,10 @@
-//! From a job in hand to its request: each job waits for its share of the slots, then, when its
-//! payload did not come with it, for its share of the payload bytes.
+//! Jobs wait for their turn: each for its share of the slots, and then, if its payload did not
+//! travel with it, for its share of the payload bytes.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use outrider_model::HoldReason;
 use outrider_model::endpoint::EndpointState;
-use outrider_proto::internal::HoldReason;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{asking::persist, sender};
@@ -14,19 +14,19 @@ use crate::{
     shared::Shared,
 };
 
-/// Turns that are taken from a line at once.
+/// Maximum number of turns taken from a line at once.
 const BATCH: usize = 256;
 
-/// Between two looks at the endpoints for which jobs wait.
+/// Time between two looks at the endpoints with waiting jobs.
 const GATES: Duration = Duration::from_secs(1);
 
-/// Waiting jobs that a shutdown gives back.
+/// Maximum number of waiting jobs that a shutdown gives back.
 const GIVEN_BACK: usize = 4_096;
 
-/// A job with its slot and the share of the payload bytes that its payload will take.
+/// A job with its slot, and the share of payload bytes for its payload.
 type Fetchable = (Started, Grant<Started>);
 
-/// Lets jobs go on, now or when their turn comes.
+/// Passes jobs on, now or when their turn comes.
 pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
     let mut started = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -39,15 +39,15 @@ pub(crate) fn enter(shared: &Arc<Shared>, jobs: Vec<HeldJob>) {
     start(shared, started);
 }
 
-/// The slots that a job takes: one while its endpoint answers; otherwise one for each
-/// `slot_payload_bytes` of a payload that does not travel with the job.
+/// Returns the slots that a job takes: one while its endpoint answers; otherwise one for each
+/// `slot_payload_bytes` of a payload that did not travel with the job.
 fn slots_of(shared: &Shared, job: &HeldJob) -> Amount {
     let parts =
         job.missing_payload().map_or(1, |bytes| bytes.div_ceil(shared.options.slot_payload_bytes));
     Amount::one_or(u32::try_from(parts).unwrap_or(u32::MAX).max(1))
 }
 
-/// Hands out slots that are freed to the jobs that wait for them. To be run by one task.
+/// Gives freed slots to the jobs that wait for them. Must be run by one task only.
 pub(crate) async fn hand_out_slots(shared: Arc<Shared>) {
     loop {
         shared.slots.freed().await;
@@ -62,10 +62,10 @@ pub(crate) async fn hand_out_slots(shared: Arc<Shared>) {
     }
 }
 
-/// Has payloads read, a batch at a time. To be run by one task.
+/// Reads payloads, a batch at a time. Must be run by one task only.
 ///
-/// Whose turn it is is decided when a reader is free, not before: jobs with small payloads never
-/// wait behind a queue of large ones that were granted earlier.
+/// The turn is decided when a reader is free, not before. So jobs with small payloads never wait
+/// behind a queue of large ones that were granted earlier.
 pub(crate) async fn read_payloads(shared: Arc<Shared>) {
     let most = kib(shared.options.payload_batch_bytes);
     loop {
@@ -84,8 +84,8 @@ pub(crate) async fn read_payloads(shared: Arc<Shared>) {
     }
 }
 
-/// Gives back the jobs that wait; those that come later are given back, too. Beyond the first they
-/// are left to their leases: the reports of requests that end now must not wait behind theirs.
+/// Gives back the waiting jobs, and those that arrive later. Leaves all but the first ones to their
+/// leases, because the reports of requests that end now must not wait behind theirs.
 pub(crate) fn close(shared: &Arc<Shared>) {
     let started = shared.payloads.close().into_iter().map(|started| started.job);
     let mut jobs = started.chain(shared.slots.close());
@@ -95,8 +95,8 @@ pub(crate) fn close(shared: &Arc<Shared>) {
     shared.leases.forget(jobs.map(|job| job.key()));
 }
 
-/// Drops those of these jobs that wait: they are not this worker's any more. One that is being sent
-/// ends as it may, and its late success still counts.
+/// Drops the waiting jobs that this worker has lost. A job that is being sent continues, and its
+/// late success still counts.
 pub(crate) fn let_go(shared: &Shared, lost: &HashSet<Key>) {
     let started = shared.payloads.remove(|started| lost.contains(&started.job.key()));
     let waiting = shared.slots.remove(|job| lost.contains(&job.key()));
@@ -114,9 +114,9 @@ pub(crate) fn let_go(shared: &Shared, lost: &HashSet<Key>) {
     }
 }
 
-/// Gives back the jobs that wait for endpoints which were paused or deleted meanwhile. Their turn
-/// would tell the same, but behind one that hangs it may be hours away, and until then they take
-/// room in the queue and in memory. To be run by one task.
+/// Gives back jobs that wait for endpoints that were paused or deleted in the meantime. Their turn
+/// would have the same result, but behind a job that hangs it may be hours away, and until then
+/// they take room in the queue and in memory. Must be run by one task only.
 pub(crate) async fn give_gated_back(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(GATES).await;
@@ -126,7 +126,7 @@ pub(crate) async fn give_gated_back(shared: Arc<Shared>) {
                 Ok(Some(entry)) if entry.endpoint.spec.state == EndpointState::Paused => {
                     HoldReason::EndpointPaused
                 }
-                // Nobody can tell now, or it is open.
+                // The state is unknown now, or the endpoint is open.
                 Ok(Some(_)) | Err(_) => continue,
             };
             for job in shared.slots.remove_of(endpoint) {
@@ -154,7 +154,7 @@ fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
 }
 
-/// Reads the payloads of a batch, and has its jobs sent.
+/// Reads the payloads of a batch, and sends its jobs.
 fn fetch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePermit) {
     let shared = Arc::clone(shared);
     shared.tasks.clone().spawn(async move {
@@ -164,7 +164,7 @@ fn fetch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePerm
 }
 
 async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedSemaphorePermit) {
-    let events: Vec<_> = batch.iter().map(|(started, _)| started.job.ids.event).collect();
+    let events: Vec<_> = batch.iter().map(|(started, _)| started.job.job.event.id).collect();
     let read = persist(shared, "payloads cannot be read", || shared.lookup.payloads(&events));
     let read = shared.shutdown.run_until_cancelled(read).await.flatten();
     drop(reader);
@@ -181,7 +181,7 @@ async fn fetch_batch(shared: &Arc<Shared>, batch: Vec<Fetchable>, reader: OwnedS
                 sender::spawn(shared, Started { job, slot });
             }
             None => {
-                tracing::error!(event = %job.ids.event, delivery = %job.ids.delivery,
+                tracing::error!(event = %job.job.event.id, delivery = %job.job.delivery,
                     "a payload is gone; nothing is sent");
                 shared.report(job, Outcome::Held(HoldReason::Stale));
             }

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use outrider_proto::dispatch::AttemptOutcome;
+use outrider_model::AttemptOutcome;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     net::TcpListener,
@@ -23,7 +23,10 @@ use super::{
     fakes::Loopback,
     scripted::{Act, CHUNKED, OK, attempt, deliver, is_bad, is_soon, send, succeeds},
 };
-use crate::exchange::{Body, Client, Failure, write_through};
+use crate::{
+    Given,
+    exchange::{Body, Client, Failure, write_through},
+};
 
 /// How the other side's part of a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +116,8 @@ fn judge(came: &Came, (cut, known, whole): (usize, usize, usize), end: End) -> b
 #[tokio::test]
 async fn a_connection_may_end_at_each_byte_of_an_answer() {
     const INTERIM: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-    let client = Arc::new(Client::new(&quick(), Arc::new(Loopback::default())).unwrap());
+    let client =
+        Arc::new(Client::new(&quick(), &Given::default(), Arc::new(Loopback::default())).unwrap());
     for (head, body) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", "hello"),
         ("HTTP/1.0  200\nx-a : b\r\n folded\r\ncontent-length: 5\n\n", "hello"),
@@ -177,7 +181,7 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
         vec![send("HTTP/1.1 200 OK\r\nx: y\r\n"), Act::Drip(" folded\r\n".repeat(30)), Act::Hang],
     ] {
         let result = succeeds(acts).await;
-        assert!(is_soon(&result), "{} µs", result.duration_micros);
+        assert!(is_soon(&result), "{} µs", result.duration.as_micros());
     }
     let too_large = "the head of the answer is too large";
     is_bad(vec![send("HTTP/1.1 103 A\r\n"), Act::Repeat("x: y\r\n")], too_large).await;
@@ -188,7 +192,7 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
     // Of the rest of a connection nothing is read either.
     let result = deliver(vec![send("HTTP/1.1 204 A\r\n\r\n"), Act::Repeat(OK)]).await;
     assert_eq!(
-        (result.outcome(), result.response_truncated),
+        (result.outcome, result.response_truncated),
         (AttemptOutcome::Succeeded, false),
         "{result:?}"
     );
@@ -225,7 +229,7 @@ async fn an_answer_before_its_request_is_one_answer_at_most() {
                 AttemptOutcome::ConnectionFailed,
                 AttemptOutcome::BadResponse,
             ];
-            assert!(expected.contains(&result.outcome()) && is_soon(&result), "{result:?}");
+            assert!(expected.contains(&result.outcome) && is_soon(&result), "{result:?}");
             assert_eq!(bench.stop().await.len(), 1);
         }
     }

@@ -1,7 +1,7 @@
 //! A worker between fakes.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,19 +11,18 @@ use std::{
 
 use bytes::Bytes;
 use outrider_model::{
-    DeliveryId, DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec, EventId,
-    OrganizationId, ProjectId, SigningSecret, Target, Timestamp,
+    AttemptResult, DeliveryId, DeliveryLimits, Endpoint, EndpointFixed, EndpointId, EndpointSpec,
+    EventId, HoldReason, Job, JobEvent, JobPayload, JobReport, JobResult, OrganizationId,
+    ProjectId, Receipt, Recipient, SigningSecret, Target, Timestamp,
 };
-use outrider_proto::internal::{
-    AttemptReport, AttemptResult, HoldReason, Job, attempt_report, job::Body,
-};
-use outrider_queue::{LeasedJob, Receipt};
+use outrider_queue::LeasedJob;
 use outrider_store::EndpointEntry;
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use super::fakes::{FakeLookup, FakeQueue, FakeSettlement, Loopback};
-use crate::{Options, Worker};
+use crate::{Given, Options, Worker};
 
 /// The longest that a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,15 +57,30 @@ pub(crate) fn quick() -> Options {
 
 impl Bench {
     pub(crate) fn start(options: Options) -> Self {
+        Self::start_with(options, Given::default())
+    }
+
+    /// One that trusts this certificate too.
+    pub(crate) fn trusting(extra_roots: Vec<CertificateDer<'static>>) -> Self {
+        Self::start_with(quick(), Given { extra_roots, ..Given::default() })
+    }
+
+    pub(crate) fn start_with(options: Options, given: Given) -> Self {
         let lookup = Arc::new(FakeLookup::default());
         lookup.now.store(NOW.0, Ordering::SeqCst);
         let (queue, dialer, settlement) =
             (Arc::new(FakeQueue::default()), Arc::new(Loopback::default()), Arc::default());
         let shutdown = CancellationToken::new();
         let settlement: Arc<FakeSettlement> = settlement;
-        let worker =
-            Worker::new(options, queue.clone(), lookup.clone(), dialer.clone(), settlement.clone())
-                .unwrap();
+        let worker = Worker::new(
+            options,
+            given,
+            queue.clone(),
+            lookup.clone(),
+            dialer.clone(),
+            settlement.clone(),
+        )
+        .unwrap();
         let run = tokio::spawn(worker.run(shutdown.clone()));
         Self { queue, lookup, dialer, settlement, shutdown, run }
     }
@@ -95,7 +109,7 @@ impl Bench {
     }
 
     /// The reports, when there are so many; panics when there are more, or not in time.
-    pub(crate) async fn reports(&self, count: usize) -> Vec<AttemptReport> {
+    pub(crate) async fn reports(&self, count: usize) -> Vec<JobReport> {
         until("the reports", || self.settlement.settled.lock().unwrap().len() >= count).await;
         let reports = self.settlement.settled.lock().unwrap().clone();
         assert_eq!(reports.len(), count);
@@ -108,7 +122,7 @@ impl Bench {
     }
 
     /// Shuts down and waits for the end.
-    pub(crate) async fn stop(self) -> Vec<AttemptReport> {
+    pub(crate) async fn stop(self) -> Vec<JobReport> {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.run).await.expect("the worker ends").unwrap();
         self.settlement.settled.lock().unwrap().clone()
@@ -150,28 +164,33 @@ pub(crate) fn job(endpoint: EndpointId) -> Job {
 pub(crate) fn job_of(endpoint: EndpointId, organization: u64, project: u64) -> Job {
     let event = EventId::new(NOW, number());
     Job {
-        version: 1,
-        delivery_id: bytes(DeliveryId::derive(NOW, event, endpoint, 0).as_bytes()),
-        event_id: bytes(event.as_bytes()),
-        endpoint_id: bytes(endpoint.as_bytes()),
-        project_id: bytes(ProjectId::new(NOW, project).as_bytes()),
-        organization_id: bytes(OrganizationId::new(NOW, organization).as_bytes()),
-        ordering_key: String::new(),
+        delivery: DeliveryId::derive(NOW, event, endpoint, 0),
+        recipient: Recipient {
+            organization: OrganizationId::new(NOW, organization),
+            project: ProjectId::new(NOW, project),
+            endpoint,
+        },
         attempt: 1,
         generation: 1,
         epoch: 1,
-        queued_at: NOW.0,
-        event_type: "user.created".to_owned(),
-        content_type: "application/json".to_owned(),
-        headers: HashMap::new(),
-        body: Some(Body::Payload(Bytes::from_static(b"{}"))),
-        due_at: NOW.0,
-        ..Job::default()
+        queued_at: NOW,
+        due_at: Some(NOW),
+        event: Arc::new(JobEvent {
+            id: event,
+            event_type: "user.created".to_owned(),
+            content_type: "application/json".to_owned(),
+            headers: BTreeMap::new(),
+            ordering_key: None,
+            payload: JobPayload::Inline(Bytes::from_static(b"{}")),
+            trace: None,
+        }),
     }
 }
 
-fn bytes(id: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(id)
+/// The job with another payload.
+pub(crate) fn with_payload(mut job: Job, payload: JobPayload) -> Job {
+    Arc::make_mut(&mut job.event).payload = payload;
+    job
 }
 
 /// As a queue hands it out for the first time.
@@ -180,17 +199,35 @@ pub(crate) fn leased(job: Job) -> LeasedJob {
     LeasedJob { job: Arc::new(job), receipt, first: true }
 }
 
-pub(crate) fn attempted(report: &AttemptReport) -> AttemptResult {
-    match report.result.clone().unwrap() {
-        attempt_report::Result::Attempted(result) => result,
-        attempt_report::Result::Held(reason) => panic!("held: {reason:?}"),
+pub(crate) fn attempted(report: &JobReport) -> AttemptResult {
+    match report.result.clone() {
+        JobResult::Attempted(result) => result,
+        JobResult::Held(reason) => panic!("held: {reason:?}"),
     }
 }
 
-pub(crate) fn held(report: &AttemptReport) -> HoldReason {
-    match report.result.clone().unwrap() {
-        attempt_report::Result::Held(reason) => HoldReason::try_from(reason).unwrap(),
-        attempt_report::Result::Attempted(result) => panic!("attempted: {result:?}"),
+pub(crate) fn held(report: &JobReport) -> HoldReason {
+    match &report.result {
+        JobResult::Held(reason) => *reason,
+        JobResult::Attempted(result) => panic!("attempted: {result:?}"),
+    }
+}
+
+/// A result as the API shows it.
+pub(crate) trait Shown {
+    /// The status, or 0.
+    fn status(&self) -> u16;
+    /// The error, or an empty text.
+    fn error(&self) -> &str;
+}
+
+impl Shown for AttemptResult {
+    fn status(&self) -> u16 {
+        self.status_code.unwrap_or(0)
+    }
+
+    fn error(&self) -> &str {
+        self.error_message.as_deref().unwrap_or_default()
     }
 }
 

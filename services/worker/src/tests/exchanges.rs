@@ -1,14 +1,16 @@
 //! What goes over the wire, and what is made of what comes back.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use outrider_model::{header, signature};
-use outrider_proto::{dispatch::AttemptOutcome, internal::job::Body};
+use outrider_model::{AttemptOutcome, JobPayload, header, signature};
 use outrider_rpc::{DialError, NoConnection, NoName};
 
 use super::{
-    bench::{Bench, NOW, attempted, job, leased, quick, secrets, until},
+    bench::{Bench, NOW, Shown, attempted, job, leased, quick, secrets, until, with_payload},
     receiver::{Receiver, Reply},
 };
 use crate::Options;
@@ -37,8 +39,9 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
     let payload = Bytes::from_static(b"{ \"a\" : 1,\n\"b\":\"\xc3\xa9\0\xff\" }\n");
     let mut sent = job(endpoint);
     sent.attempt = 3;
-    sent.ordering_key = "customer-7".to_owned();
-    sent.body = Some(Body::Payload(payload.clone()));
+    let event = Arc::make_mut(&mut sent.event);
+    event.ordering_key = Some("customer-7".to_owned());
+    event.payload = JobPayload::Inline(payload.clone());
     let headers = [
         ("x-both", "event"),
         ("x-event", "1"),
@@ -47,26 +50,20 @@ async fn what_is_received_verifies_with_each_secret_and_is_the_payload_to_the_by
         ("x-bad", "a\nb"),
     ];
     for (name, value) in headers {
-        sent.headers.insert(name.into(), value.into());
+        event.headers.insert(name.into(), value.into());
     }
-    let event = outrider_model::EventId::from_bytes(&sent.event_id).unwrap().to_string();
-    let delivery = outrider_model::DeliveryId::from_bytes(&sent.delivery_id).unwrap().to_string();
+    let (event, delivery) = (sent.event.id.to_string(), sent.delivery.to_string());
     bench.queue.push(leased(sent));
 
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200));
     assert_eq!(
         (result.response_body.as_ref(), result.response_truncated),
         (b"there".as_slice(), false)
     );
-    assert!(
-        result
-            .response_headers
-            .iter()
-            .any(|header| header.name == "x-seen" && header.value == "yes")
-    );
-    assert_eq!(result.start_time.unwrap().seconds, NOW.seconds());
-    assert!(result.duration_micros > 0 && result.error_message.is_empty());
+    assert!(result.response_headers.iter().any(|header| header.0 == "x-seen" && header.1 == "yes"));
+    assert_eq!(result.started_at, NOW);
+    assert!(result.duration.as_micros() > 0 && result.error().is_empty());
 
     let received = receiver.first();
     assert_eq!(received.line, "POST /in?a=b%20c HTTP/1.1");
@@ -116,9 +113,9 @@ async fn only_the_user_agent_is_ours_unless_somebody_gives_it() {
             endpoint.spec.headers.extend(of_endpoint.map(given))
         });
         let mut sent = job(endpoint);
-        sent.headers.extend(of_event.map(given));
+        Arc::make_mut(&mut sent.event).headers.extend(of_event.map(given));
         bench.queue.push(leased(sent));
-        assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
+        assert_eq!(bench.attempt().await.outcome, AttemptOutcome::Succeeded);
         assert_eq!(
             receiver.last().header("user-agent"),
             Some(expected),
@@ -151,7 +148,7 @@ async fn the_status_line_decides_and_redirects_are_not_followed() {
         let bench = Bench::start(quick());
         bench.push(bench.endpoint(&url(&receiver)));
         let result = bench.attempt().await;
-        assert_eq!((result.outcome(), result.status_code), (outcome, code), "{line}");
+        assert_eq!((result.outcome, result.status()), (outcome, code), "{line}");
         assert_eq!(bench.stop().await.len(), 1);
         assert_eq!((receiver.count(), elsewhere.count()), (1, 0), "{line}");
     }
@@ -165,9 +162,13 @@ async fn a_receiver_that_hangs_times_out_at_the_deadline() {
         endpoint.spec.limits.timeout = Duration::from_millis(300)
     }));
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::TimedOut, 0));
-    assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
-    assert_eq!(result.error_message, "the request was sent, but no answer came within 300 ms");
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::TimedOut, 0));
+    assert!(
+        (300_000..5_000_000).contains(&result.duration.as_micros()),
+        "{}",
+        result.duration.as_micros()
+    );
+    assert_eq!(result.error(), "the request was sent, but no answer came within 300 ms");
 }
 
 #[tokio::test]
@@ -178,9 +179,13 @@ async fn a_slow_body_after_2xx_is_a_success_that_ends_at_the_deadline() {
         endpoint.spec.limits.timeout = Duration::from_millis(300)
     }));
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200));
     assert!(result.response_truncated && result.response_body.starts_with(b"x"));
-    assert!((300_000..5_000_000).contains(&result.duration_micros), "{}", result.duration_micros);
+    assert!(
+        (300_000..5_000_000).contains(&result.duration.as_micros()),
+        "{}",
+        result.duration.as_micros()
+    );
 }
 
 #[tokio::test]
@@ -190,7 +195,7 @@ async fn an_answer_that_dispatch_does_not_take_is_reported_by_its_status_alone()
     bench.settlement.limit.store(8 << 10, Ordering::SeqCst);
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Succeeded, 200));
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200));
     assert_eq!(
         (result.response_body.len(), result.response_headers.len(), result.response_truncated),
         (0, 0, true)
@@ -224,7 +229,7 @@ async fn a_report_that_is_too_large_costs_no_other_its_answer() {
     let (cut, whole): (Vec<_>, Vec<_>) =
         results.iter().partition(|result| result.response_truncated);
     assert!(whole.len() == 8 && whole.iter().all(|result| result.response_body == body));
-    assert!(cut.len() == 1 && cut[0].response_body.is_empty() && cut[0].status_code == 200);
+    assert!(cut.len() == 1 && cut[0].response_body.is_empty() && cut[0].status() == 200);
 }
 
 #[tokio::test]
@@ -233,9 +238,9 @@ async fn a_body_without_end_is_bounded_and_a_broken_one_is_noted() {
     let bench = Bench::start(quick());
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
-    assert_eq!(result.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(result.outcome, AttemptOutcome::Succeeded);
     assert_eq!((result.response_body.len(), result.response_truncated), (16 << 10, true));
-    assert!(result.duration_micros < 9_000_000, "it did not wait for the deadline");
+    assert!(result.duration.as_micros() < 9_000_000, "it did not wait for the deadline");
 
     let receiver =
         Receiver::start(Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".into()))
@@ -243,7 +248,7 @@ async fn a_body_without_end_is_bounded_and_a_broken_one_is_noted() {
     let bench = Bench::start(quick());
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
-    assert_eq!(result.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(result.outcome, AttemptOutcome::Succeeded);
     assert_eq!(
         (result.response_body.as_ref(), result.response_truncated),
         (b"abc".as_slice(), true)
@@ -275,13 +280,8 @@ async fn what_breaks_or_is_not_http_is_told_apart() {
         let bench = Bench::start(quick());
         bench.push(bench.endpoint(&url(&receiver)));
         let result = bench.attempt().await;
-        assert_eq!(
-            (result.outcome(), result.status_code),
-            (outcome, 0),
-            "{}",
-            result.error_message
-        );
-        assert!(result.error_message.starts_with(message), "{}", result.error_message);
+        assert_eq!((result.outcome, result.status()), (outcome, 0), "{}", result.error());
+        assert!(result.error().starts_with(message), "{}", result.error());
         assert_eq!(receiver.count(), 1);
     }
 }
@@ -297,8 +297,8 @@ async fn what_the_egress_refuses_is_an_attempt_without_addresses() {
         *bench.dialer.error.lock().unwrap() = Some(error.clone());
         bench.push(bench.endpoint("http://127.0.0.1:1/"));
         let result = bench.attempt().await;
-        assert_eq!(result.outcome(), outcome);
-        assert_eq!(result.error_message, error.to_string());
+        assert_eq!(result.outcome, outcome);
+        assert_eq!(result.error(), error.to_string());
         assert_eq!(bench.dialer.dials.load(Ordering::SeqCst), 1);
     }
 }
@@ -324,7 +324,7 @@ async fn connections_are_used_again_and_those_closed_meanwhile_do_no_harm() {
     // Whether a connection died before the request was written or after it, the request goes out on
     // a new one.
     let reports = bench.stop().await;
-    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
+    assert!(reports.iter().all(|report| attempted(report).outcome == AttemptOutcome::Succeeded));
     // The receiver closes without a look at what comes after its answer.
     assert_eq!(receiver.count(), 100);
 }
@@ -338,8 +338,7 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
         } else {
             Receiver::start(end).await
         };
-        let bench =
-            Bench::start(crate::Options { extra_roots: vec![authority.root.clone()], ..quick() });
+        let bench = Bench::trusting(vec![authority.root.clone()]);
         let scheme = if tls { "https" } else { "http" };
         let endpoint = bench.endpoint(&format!("{scheme}://hooks.example:{}/", receiver.port));
         for count in 1..=2 {
@@ -348,7 +347,7 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
         }
         let reports = bench.stop().await;
         let results: Vec<_> =
-            reports.iter().map(attempted).map(|result| (result.outcome(), result.resent)).collect();
+            reports.iter().map(attempted).map(|result| (result.outcome, result.resent)).collect();
         assert_eq!(
             results,
             [(AttemptOutcome::Succeeded, false), (AttemptOutcome::Succeeded, true)]
@@ -397,7 +396,7 @@ async fn a_new_connection_that_ends_without_an_answer_is_an_attempt() {
     bench.push(bench.endpoint(&url(&receiver)));
     let result = bench.attempt().await;
     assert_eq!(
-        (result.outcome(), result.resent, receiver.count()),
+        (result.outcome, result.resent, receiver.count()),
         (AttemptOutcome::ConnectionFailed, false, 1)
     );
 }
@@ -411,7 +410,7 @@ async fn an_egress_that_is_away_is_no_attempt() {
     until("some dials", || bench.dialer.dials.load(Ordering::SeqCst) >= 3).await;
     assert_eq!(bench.settlement.settled.lock().unwrap().len(), 0);
     *bench.dialer.error.lock().unwrap() = None;
-    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(bench.attempt().await.outcome, AttemptOutcome::Succeeded);
 }
 
 #[tokio::test]
@@ -421,7 +420,7 @@ async fn an_egress_that_stays_away_gives_the_job_back() {
     *bench.dialer.error.lock().unwrap() = Some(DialError::EgressUnavailable);
     bench.push(bench.endpoint("http://hooks.example/"));
     let reports = bench.reports(1).await;
-    assert_eq!(super::bench::held(&reports[0]), outrider_proto::internal::HoldReason::Released);
+    assert_eq!(super::bench::held(&reports[0]), outrider_model::HoldReason::Released);
 }
 
 #[tokio::test]
@@ -432,15 +431,12 @@ async fn an_answer_before_the_request_was_read_counts_and_its_connection_is_not_
     let endpoint =
         bench.endpoint(&format!("http://hooks.example:{}/", listener.local_addr().unwrap().port()));
     let payload = Bytes::from(vec![b'p'; 32 << 20]);
-    bench.queue.push(leased(outrider_proto::internal::Job {
-        body: Some(Body::Payload(payload)),
-        ..job(endpoint)
-    }));
+    bench.queue.push(leased(with_payload(job(endpoint), JobPayload::Inline(payload))));
     let (mut stream, _) = listener.accept().await.unwrap();
     stream.read_u8().await.unwrap();
     stream.write_all(b"HTTP/1.1 413 Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let result = bench.attempt().await;
-    assert_eq!((result.outcome(), result.status_code), (AttemptOutcome::Rejected, 413));
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Rejected, 413));
     // Nothing reads the rest within the second that the connection has: it ends. (Reading is the
     // only way to see that, and would let the rest flow.)
     tokio::time::sleep(Duration::from_millis(1_500)).await;

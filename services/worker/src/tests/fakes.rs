@@ -11,9 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, EndpointId, Error, EventId, Recipient, Result, Timestamp};
-use outrider_proto::internal::AttemptReport;
-use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue, Receipt};
+use outrider_model::{
+    DeliveryId, EndpointId, Error, EventId, JobReport, Receipt, Recipient, Result, Timestamp,
+};
+use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 use outrider_rpc::{DialError, Dialer, NoConnection, Settlement, Socket};
 use outrider_store::EndpointEntry;
 use tokio::{net::TcpStream, sync::Notify};
@@ -164,7 +165,7 @@ impl Dialer for Loopback {
 /// Dispatch: keeps what it settles.
 #[derive(Default)]
 pub(crate) struct FakeSettlement {
-    pub(crate) settled: Mutex<Vec<AttemptReport>>,
+    pub(crate) settled: Mutex<Vec<JobReport>>,
     pub(crate) largest: AtomicUsize,
     pub(crate) refused: AtomicUsize,
     pub(crate) down: AtomicBool,
@@ -174,9 +175,9 @@ pub(crate) struct FakeSettlement {
 
 #[async_trait]
 impl Settlement for FakeSettlement {
-    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+    async fn settle(&self, reports: Vec<JobReport>) -> Result<()> {
         let limit = self.limit.load(Ordering::SeqCst);
-        if limit > 0 && reports.iter().map(prost::Message::encoded_len).sum::<usize>() > limit {
+        if limit > 0 && reports.iter().map(JobReport::size).sum::<usize>() > limit {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(Error::new(outrider_model::Reason::TooLarge, "too large"));
         }

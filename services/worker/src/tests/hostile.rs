@@ -2,31 +2,28 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use outrider_proto::{
-    dispatch::AttemptOutcome,
-    internal::{Job, job::Body},
-};
+use outrider_model::{AttemptOutcome, JobPayload};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
 use super::{
-    bench::{Bench, attempted, job, leased, quick},
+    bench::{Bench, Shown, attempted, job, leased, quick, with_payload},
     scripted::{
         Act, CHUNKED, Hostile, OK, attempt, deliver, deliver_by_tls, is_bad, is_soon, send,
         succeeds,
     },
     tls::authority,
 };
-use crate::{Options, WireBounds};
+use crate::Options;
 
 #[tokio::test]
 async fn eight_interim_answers_are_read_and_no_more() {
     let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let result = deliver(vec![send(interim.repeat(4)), send(interim.repeat(4)), send(OK)]).await;
     assert_eq!(
-        (result.outcome(), result.response_body.as_ref()),
+        (result.outcome, result.response_body.as_ref()),
         (AttemptOutcome::Succeeded, b"ok".as_slice())
     );
     is_bad(vec![send(interim.repeat(9) + OK)], "more than 8 interim answers").await;
@@ -42,7 +39,7 @@ async fn every_exchange_on_a_connection_has_its_own_interim_answers() {
     for count in 1..=10 {
         bench.push(endpoint);
         let reports = bench.reports(count).await;
-        assert_eq!(attempted(&reports[count - 1]).outcome(), AttemptOutcome::Succeeded);
+        assert_eq!(attempted(&reports[count - 1]).outcome, AttemptOutcome::Succeeded);
     }
     assert_eq!(bench.dialer.dials.load(Ordering::SeqCst), 1);
 }
@@ -83,7 +80,7 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
         ],
     ] {
         let result = succeeds(acts).await;
-        assert!(is_soon(&result), "{} µs", result.duration_micros);
+        assert!(is_soon(&result), "{} µs", result.duration.as_micros());
     }
     let late = "HTTP/1.1 200 OK\r\nx: y\r\n";
     let hostile = Hostile::start(vec![send(late), Act::Hang]).await;
@@ -95,13 +92,9 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
         }),
     );
     let result = bench.attempt().await;
-    assert_eq!(
-        (result.outcome(), result.status_code),
-        (AttemptOutcome::Succeeded, 200),
-        "{result:?}"
-    );
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200), "{result:?}");
     assert!(
-        (300_000..5_000_000).contains(&result.duration_micros) && result.response_truncated,
+        (300_000..5_000_000).contains(&result.duration.as_micros()) && result.response_truncated,
         "{result:?}"
     );
     // The same holds for other statuses.
@@ -111,7 +104,7 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
     ] {
         let result = deliver(acts).await;
         assert_eq!(
-            (result.outcome(), result.status_code),
+            (result.outcome, result.status()),
             (AttemptOutcome::Rejected, status),
             "{result:?}"
         );
@@ -146,7 +139,7 @@ async fn irregular_heads_are_read() {
                 vec![send(format!("HTTP/1.1 200 OK\r\nx-z: 1\r\n{fields}{framing}")), Act::Hang];
             let result = deliver(acts).await;
             assert_eq!(
-                (result.outcome(), result.status_code),
+                (result.outcome, result.status()),
                 (AttemptOutcome::Succeeded, 200),
                 "{fields:?}: {result:?}"
             );
@@ -156,7 +149,7 @@ async fn irregular_heads_are_read() {
                 "{fields:?}"
             );
             let names: Vec<_> =
-                result.response_headers.iter().map(|header| header.name.as_str()).collect();
+                result.response_headers.iter().map(|header| header.0.as_str()).collect();
             assert!(names.contains(&"x-z") && !names.contains(&"connection"), "{names:?}");
             assert!(names.len() <= 64 && is_soon(&result), "{names:?}");
         }
@@ -180,7 +173,7 @@ async fn where_there_is_doubt_the_connection_is_not_used_again() {
             let reports = bench.reports(count).await;
             let result = attempted(&reports[count - 1]);
             assert_eq!(
-                (result.outcome(), result.status_code),
+                (result.outcome, result.status()),
                 (AttemptOutcome::Succeeded, 200),
                 "{head:?}: {result:?}"
             );
@@ -216,7 +209,7 @@ async fn bodies_that_cost_more_than_they_hold_are_bounded() {
         vec![send("HTTP/1.1 200 OK\r\n\r\n"), Act::Drip("x".repeat(100)), Act::Hang],
     ] {
         let result = succeeds(acts).await;
-        assert!(is_soon(&result), "{} µs", result.duration_micros);
+        assert!(is_soon(&result), "{} µs", result.duration.as_micros());
     }
 }
 
@@ -236,7 +229,7 @@ async fn a_body_that_breaks_after_2xx_is_a_success_and_is_not_sent_again() {
         let result = succeeds(acts).await;
         // A reset may overtake what came before it.
         assert!(result.response_body == body || result.response_body.is_empty(), "{result:?}");
-        assert!(is_soon(&result), "{} µs", result.duration_micros);
+        assert!(is_soon(&result), "{} µs", result.duration.as_micros());
     }
 }
 
@@ -253,14 +246,14 @@ async fn an_early_2xx_answer_counts_although_the_rest_of_the_request_meets_a_res
             let bench = Bench::start(quick());
             let endpoint = bench.endpoint(&format!("http://hooks.example:{port}/"));
             let payload = bytes::Bytes::from(vec![b'p'; 4 << 20]);
-            let large = Job { body: Some(Body::Payload(payload)), ..job(endpoint) };
+            let large = with_payload(job(endpoint), JobPayload::Inline(payload));
             bench.queue.push(leased(large));
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read_u8().await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
             drop(stream);
             let result = bench.attempt().await;
-            assert_eq!(result.outcome(), AttemptOutcome::Succeeded, "{answer:?}: {result:?}");
+            assert_eq!(result.outcome, AttemptOutcome::Succeeded, "{answer:?}: {result:?}");
         }
     }
 }
@@ -276,7 +269,7 @@ async fn what_follows_an_answer_unasked_is_nobodys_answer() {
             let reports = bench.reports(count).await;
             let result = attempted(&reports[count - 1]);
             assert_eq!(
-                (result.outcome(), result.status_code),
+                (result.outcome, result.status()),
                 (AttemptOutcome::Succeeded, 200),
                 "{count}: {result:?}"
             );
@@ -308,7 +301,7 @@ async fn a_body_that_breaks_below_tls_is_a_success_too() {
     ] {
         let result = deliver_by_tls(&authority, 2, acts).await;
         assert_eq!(
-            (result.outcome(), result.status_code),
+            (result.outcome, result.status()),
             (AttemptOutcome::Succeeded, 200),
             "{result:?}"
         );
@@ -322,17 +315,17 @@ async fn what_tls_carries_beside_the_answer_is_bounded() {
     let result = deliver_by_tls(&authority, 5_000, vec![send(OK)]).await;
     // The library's own bound on what it has not processed may come first.
     let bounded = [AttemptOutcome::BadResponse, AttemptOutcome::ConnectionFailed];
-    assert!(bounded.contains(&result.outcome()) && is_soon(&result), "session tickets: {result:?}");
+    assert!(bounded.contains(&result.outcome) && is_soon(&result), "session tickets: {result:?}");
     let result =
         deliver_by_tls(&authority, 2, vec![send(CHUNKED), Act::Repeat("1\r\nx\r\n")]).await;
     assert_eq!(
-        (result.outcome(), result.status_code),
+        (result.outcome, result.status()),
         (AttemptOutcome::Succeeded, 200),
         "small chunks: {result:?}"
     );
     assert!(result.response_truncated && is_soon(&result), "{result:?}");
     let result = deliver_by_tls(&authority, 2, vec![Act::KeyUpdates(100), send(OK)]).await;
-    assert_eq!(result.outcome(), AttemptOutcome::ConnectionFailed, "changes of keys: {result:?}");
+    assert_eq!(result.outcome, AttemptOutcome::ConnectionFailed, "changes of keys: {result:?}");
     assert!(is_soon(&result));
 }
 
@@ -349,14 +342,11 @@ async fn a_handshake_without_end_is_bounded() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    let bench = Bench::start(Options {
-        wire: WireBounds { reads: 64, ..WireBounds::default() },
-        ..quick()
-    });
+    let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("https://hooks.example:{port}/")).await;
-    assert_eq!(result.outcome(), AttemptOutcome::TlsFailed);
+    assert_eq!(result.outcome, AttemptOutcome::TlsFailed);
     assert_eq!(
-        result.error_message,
+        result.error(),
         "the TLS handshake failed: more than 64 pieces on the wire for one exchange"
     );
     assert!(is_soon(&result));

@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use outrider_model::{EndpointId, EventId};
-use outrider_proto::{
-    dispatch::AttemptOutcome,
-    internal::{AttemptReport, HoldReason, Job, attempt_report, job::Body},
-};
+use outrider_model::{AttemptOutcome, EndpointId, HoldReason, JobPayload, JobReport, JobResult};
 
 use super::{
-    bench::{Bench, attempted, held, job_of, leased, quick, until},
+    bench::{Bench, attempted, held, job_of, leased, quick, until, with_payload},
     receiver::{Receiver, Reply},
 };
-use crate::Options;
+use crate::{Given, Options};
 
 fn url(receiver: &Receiver) -> String {
     format!("http://hooks.example:{}/", receiver.port)
@@ -21,7 +17,12 @@ fn url(receiver: &Receiver) -> String {
 
 /// A worker with an endpoint that answers.
 async fn with_good_endpoint(options: Options) -> (Bench, Receiver, EndpointId) {
-    let bench = Bench::start(Options { drain: Duration::from_millis(300), ..options });
+    with_good_endpoint_given(options, Given::default()).await
+}
+
+async fn with_good_endpoint_given(options: Options, given: Given) -> (Bench, Receiver, EndpointId) {
+    let options = Options { drain: Duration::from_millis(300), ..options };
+    let bench = Bench::start_with(options, given);
     let receiver = Receiver::start(Reply::status("200 OK")).await;
     let good = bench.endpoint(&url(&receiver));
     (bench, receiver, good)
@@ -39,7 +40,7 @@ async fn all_succeed(bench: &Bench, count: usize) {
             .reports(count)
             .await
             .iter()
-            .all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded)
+            .all(|report| attempted(report).outcome == AttemptOutcome::Succeeded)
     );
 }
 
@@ -103,8 +104,9 @@ async fn an_endpoint_leaves_room_to_others_of_its_project() {
 
 #[tokio::test]
 async fn a_waiting_job_that_another_worker_took_over_is_let_go() {
-    let options = Options { lease: Duration::from_secs(1), initial_window: 1, ..quick() };
-    let (bench, receiver, good) = with_good_endpoint(options).await;
+    let options = Options { initial_window: 1, ..quick() };
+    let given = Given { lease: Duration::from_secs(1), ..Given::default() };
+    let (bench, receiver, good) = with_good_endpoint_given(options, given).await;
     let hanging = Receiver::start(Reply::Hang).await;
     let bad = bench.endpoint(&url(&hanging));
     let jobs: Vec<_> = (0..10).map(|_| bench.push(bad)).collect();
@@ -132,24 +134,17 @@ async fn a_turn_comes_when_a_request_ends() {
     });
     push(&bench, 10, bad, 1, 1);
     let reports = bench.reports(10).await;
-    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::TimedOut));
+    assert!(reports.iter().all(|report| attempted(report).outcome == AttemptOutcome::TimedOut));
     assert_eq!(hanging.count(), 10);
 }
 
 /// Jobs of this endpoint with payloads of 80 KiB that are to be fetched.
 fn push_large(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64) {
     for _ in 0..count {
-        let job = Job {
-            body: Some(Body::PayloadReference(80 << 10)),
-            ..job_of(endpoint, organization, organization)
-        };
+        let job = job_of(endpoint, organization, organization);
+        let job = with_payload(job, JobPayload::Reference { size: 80 << 10 });
         let payload = Bytes::from(vec![b'p'; 80 << 10]);
-        bench
-            .lookup
-            .payloads
-            .lock()
-            .unwrap()
-            .insert(EventId::from_bytes(&job.event_id).unwrap(), payload);
+        bench.lookup.payloads.lock().unwrap().insert(job.event.id, payload);
         bench.queue.push(leased(job));
     }
 }
@@ -168,8 +163,7 @@ async fn large_payloads_leave_room_for_those_of_others() {
     all_succeed(&bench, 50).await;
     assert_eq!(receiver.count(), 50);
     assert!(hanging.count() * 80 <= 512, "one organisation has more than half of the bytes");
-    let released =
-        |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    let released = |report: &&JobReport| matches!(report.result, JobResult::Held(_));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 100);
 }
 
@@ -185,7 +179,6 @@ async fn an_endpoint_gets_few_large_payloads_until_it_answers() {
     push_large(&bench, 50, good, 1);
     all_succeed(&bench, 50).await;
     assert_eq!((receiver.count(), hanging.count()), (50, 2));
-    let released =
-        |report: &&AttemptReport| matches!(report.result, Some(attempt_report::Result::Held(_)));
+    let released = |report: &&JobReport| matches!(report.result, JobResult::Held(_));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 8);
 }

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use outrider_proto::{dispatch::AttemptOutcome, internal::HoldReason};
+use outrider_model::{AttemptOutcome, HoldReason};
 use outrider_telemetry::catalogue::worker::ANSWERS_DROPPED;
 use tokio::sync::{Barrier, Notify};
 
 use super::{
-    bench::{Bench, attempted, held, leased, quick, until},
+    bench::{Bench, Shown, attempted, held, leased, quick, until},
     receiver::{Receiver, Reply},
 };
 use crate::Options;
@@ -45,10 +45,10 @@ async fn while_dispatch_is_away_nothing_is_sent_twice_and_all_reports_arrive() {
     bench.settlement.down.store(false, Ordering::SeqCst);
     let reports = bench.reports(101).await;
     let (first, second): (Vec<_>, Vec<_>) =
-        reports.iter().partition(|report| report.generation == 1);
+        reports.iter().partition(|report| report.job.generation == 1);
     assert_eq!(held(second[0]), HoldReason::Stale);
-    assert!(first.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
-    let deliveries: HashSet<_> = first.iter().map(|report| report.delivery_id.clone()).collect();
+    assert!(first.iter().all(|report| attempted(report).outcome == AttemptOutcome::Succeeded));
+    let deliveries: HashSet<_> = first.iter().map(|report| report.job.delivery).collect();
     assert_eq!((first.len(), deliveries.len(), receiver.count()), (100, 100, 100));
 }
 
@@ -89,8 +89,8 @@ async fn a_shutdown_lets_requests_end_and_gives_back_what_did_not_begin() {
     told.notify_one();
     let reports = bench.stop().await;
     assert!(reports[..5].iter().all(|report| held(report) == HoldReason::Released));
-    assert_eq!(reports[5].delivery_id, under_way.job.delivery_id);
-    assert_eq!(attempted(&reports[5]).outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(reports[5].job.delivery, under_way.job.delivery);
+    assert_eq!(attempted(&reports[5]).outcome, AttemptOutcome::Succeeded);
     assert_eq!((reports.len(), receiver.count()), (6, 1));
 }
 
@@ -119,7 +119,7 @@ async fn a_thousand_requests_are_under_way_at_once() {
         }
     }
     let reports = bench.reports(1_000).await;
-    assert!(reports.iter().all(|report| attempted(report).outcome() == AttemptOutcome::Succeeded));
+    assert!(reports.iter().all(|report| attempted(report).outcome == AttemptOutcome::Succeeded));
     assert_eq!(receiver.count(), 1_000);
     assert!(bench.settlement.largest.load(Ordering::SeqCst) > 1, "reports travel together");
 }
@@ -130,7 +130,12 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
     let large = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let receiver = Receiver::start(Reply::Bytes(large)).await;
     // An endpoint that is alone has an eighth: room for two of these answers.
-    let bench = Bench::start(Options { unreported_bytes: 64 << 10, report_streams: 1, ..quick() });
+    let bench = Bench::start(Options {
+        unreported_bytes: 64 << 10,
+        response_kept_bytes: 8 << 10,
+        report_streams: 1,
+        ..quick()
+    });
     let endpoint = bench.endpoint(&url(&receiver));
     let dropped = ANSWERS_DROPPED.get();
     bench.settlement.down.store(true, Ordering::SeqCst);
@@ -140,9 +145,9 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
     bench.settlement.down.store(false, Ordering::SeqCst);
     let results: Vec<_> = bench.reports(40).await.iter().map(attempted).collect();
     assert!(
-        results.iter().all(
-            |result| (result.outcome(), result.status_code) == (AttemptOutcome::Succeeded, 200)
-        )
+        results
+            .iter()
+            .all(|result| (result.outcome, result.status()) == (AttemptOutcome::Succeeded, 200))
     );
     let (whole, cut): (Vec<_>, Vec<_>) =
         results.iter().partition(|result| !result.response_truncated);

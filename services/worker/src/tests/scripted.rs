@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_proto::{dispatch::AttemptOutcome, internal::AttemptResult};
+use outrider_model::{AttemptOutcome, AttemptResult};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -16,10 +16,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    bench::{Bench, quick},
+    bench::{Bench, Shown, quick},
     tls::Authority,
 };
-use crate::{Options, WireBounds};
+use crate::Options;
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -159,8 +159,7 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
 pub(super) async fn deliver(acts: Vec<Act>) -> AttemptResult {
     let hostile = Hostile::start(acts).await;
     // So few reads that the pieces of a test come soon.
-    let wire = WireBounds { reads: 64, ..WireBounds::default() };
-    let bench = Bench::start(Options { wire, ..quick() });
+    let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("http://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
     assert_eq!(hostile.count(), 1, "{result:?}");
@@ -173,7 +172,7 @@ pub(super) async fn attempt(bench: &Bench, url: &str) -> AttemptResult {
 }
 
 pub(super) fn is_soon(result: &AttemptResult) -> bool {
-    u128::from(result.duration_micros) < TIMEOUT.as_micros() * 9 / 10
+    result.duration.as_micros() < TIMEOUT.as_micros() * 9 / 10
 }
 
 pub(super) fn send(text: impl Into<String>) -> Act {
@@ -183,24 +182,16 @@ pub(super) fn send(text: impl Into<String>) -> Act {
 /// A bad response with this text, long before the timeout.
 pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
     let result = deliver(acts).await;
-    assert_eq!(
-        (result.outcome(), result.status_code),
-        (AttemptOutcome::BadResponse, 0),
-        "{result:?}"
-    );
-    assert_eq!(result.error_message, message);
-    assert!(is_soon(&result), "{message} after {} µs", result.duration_micros);
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::BadResponse, 0), "{result:?}");
+    assert_eq!(result.error(), message);
+    assert!(is_soon(&result), "{message} after {} µs", result.duration.as_micros());
 }
 
 /// Whatever comes after the head of a 2xx answer: the delivery succeeded, once.
 pub(super) async fn succeeds(acts: Vec<Act>) -> AttemptResult {
     let result = deliver(acts).await;
-    assert_eq!(
-        (result.outcome(), result.status_code),
-        (AttemptOutcome::Succeeded, 200),
-        "{result:?}"
-    );
-    assert!(result.response_truncated && result.error_message.is_empty(), "{result:?}");
+    assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200), "{result:?}");
+    assert!(result.response_truncated && result.error().is_empty(), "{result:?}");
     result
 }
 
@@ -214,7 +205,7 @@ pub(super) async fn deliver_by_tls(
         Some(authority.acceptor(|config| config.send_tls13_tickets = tickets)),
     )
     .await;
-    let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
+    let bench = Bench::trusting(vec![authority.root.clone()]);
     let result = attempt(&bench, &format!("https://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
     assert_eq!(hostile.count(), 1, "{result:?}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrider_proto::dispatch::AttemptOutcome;
+use outrider_model::AttemptOutcome;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio_rustls::{
     TlsAcceptor,
@@ -16,10 +16,9 @@ use tokio_rustls::{
 };
 
 use super::{
-    bench::{Bench, quick},
+    bench::{Bench, Shown, quick},
     receiver::{Receiver, Reply},
 };
-use crate::Options;
 
 /// An authority, with a certificate for `hooks.example`.
 pub(super) struct Authority {
@@ -70,10 +69,10 @@ async fn receiver() -> (CertificateDer<'static>, Receiver) {
 #[tokio::test]
 async fn a_certificate_of_a_trusted_authority_for_the_host_is_accepted() {
     let (root, receiver) = receiver().await;
-    let bench = Bench::start(Options { extra_roots: vec![root], ..quick() });
+    let bench = Bench::trusting(vec![root]);
     let endpoint = bench.endpoint(&format!("https://hooks.example:{}/", receiver.port));
     bench.push(endpoint);
-    assert_eq!(bench.attempt().await.outcome(), AttemptOutcome::Succeeded);
+    assert_eq!(bench.attempt().await.outcome, AttemptOutcome::Succeeded);
     bench.push(endpoint);
     bench.reports(2).await;
     assert_eq!(receiver.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
@@ -104,7 +103,7 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
         ),
         (vec![root], "hooks.example", plain.port, ""),
     ] {
-        let bench = Bench::start(Options { extra_roots: roots, ..quick() });
+        let bench = Bench::trusting(roots);
         let url = format!("https://{host}:{port}/");
         bench.push(bench.endpoint_with(&url, |endpoint| {
             endpoint.spec.limits.timeout = std::time::Duration::from_secs(2)
@@ -112,10 +111,10 @@ async fn another_host_an_unknown_authority_and_no_tls_at_all_are_refused() {
         let result = bench.attempt().await;
         if port == plain.port {
             // It waits for an HTTP request that never ends.
-            assert_eq!(result.outcome(), AttemptOutcome::TimedOut);
+            assert_eq!(result.outcome, AttemptOutcome::TimedOut);
         } else {
-            assert_eq!(result.outcome(), AttemptOutcome::TlsFailed, "{host}");
-            let told = result.error_message;
+            assert_eq!(result.outcome, AttemptOutcome::TlsFailed, "{host}");
+            let told = result.error();
             assert!(told.starts_with(&format!("the TLS handshake failed: {message}")), "{told}");
         }
     }
@@ -152,12 +151,12 @@ async fn a_certificate_in_the_trust_file_is_trusted_itself() {
                 "the certificate is self-signed; use one of a public authority",
             ),
         ] {
-            let bench = Bench::start(Options { extra_roots: roots, ..quick() });
+            let bench = Bench::trusting(roots);
             bench.push(bench.endpoint(&format!("https://{host}:{}/", receiver.port)));
             let result = bench.attempt().await;
             match expected {
-                "" => assert_eq!(result.outcome(), AttemptOutcome::Succeeded, "{result:?}"),
-                _ => assert!(result.error_message.contains(expected), "{result:?}"),
+                "" => assert_eq!(result.outcome, AttemptOutcome::Succeeded, "{result:?}"),
+                _ => assert!(result.error().contains(expected), "{result:?}"),
             }
         }
     }
@@ -183,18 +182,18 @@ async fn an_endpoint_that_wants_a_client_certificate_is_told_apart() {
             .unwrap();
         let receiver =
             Receiver::start_tls(Reply::status("200 OK"), TlsAcceptor::from(Arc::new(config))).await;
-        let bench = Bench::start(Options { extra_roots: vec![authority.root.clone()], ..quick() });
+        let bench = Bench::trusting(vec![authority.root.clone()]);
         bench.push(bench.endpoint(&format!("https://hooks.example:{}/", receiver.port)));
         let result = bench.attempt().await;
         assert_eq!(
-            (result.outcome(), receiver.count()),
+            (result.outcome, receiver.count()),
             (AttemptOutcome::TlsFailed, 0),
             "{result:?}"
         );
         assert!(
-            result.error_message.contains("asks for a client certificate"),
+            result.error().contains("asks for a client certificate"),
             "{version:?}: {}",
-            result.error_message
+            result.error()
         );
     }
 }
@@ -219,7 +218,7 @@ async fn a_port_that_speaks_no_tls_is_told() {
         let bench = Bench::start(quick());
         bench.push(bench.endpoint(&format!("https://hooks.example:{port}/")));
         let result = bench.attempt().await;
-        assert_eq!(result.outcome(), AttemptOutcome::TlsFailed, "{result:?}");
-        assert!(result.error_message.contains(text), "{}", result.error_message);
+        assert_eq!(result.outcome, AttemptOutcome::TlsFailed, "{result:?}");
+        assert!(result.error().contains(text), "{}", result.error());
     }
 }

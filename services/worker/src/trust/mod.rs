@@ -1,9 +1,9 @@
-//! Which certificates of endpoints are trusted.
+//! Decides which certificates of endpoints are trusted.
 //!
-//! The library trusts authorities, and no certificate by itself: of a self-signed one in the file
-//! it says that an authority is used as a server. And whatever certificate it is given as an
-//! authority may vouch for every name. So the file is judged first: an authority vouches for
-//! others, any other certificate is trusted itself and vouches for nobody.
+//! The library trusts authorities, and no certificate by itself. It rejects a self-signed one in
+//! the file as an authority that is used as a server. Also, any certificate that it is given as an
+//! authority may vouch for every name. So the certificates of the file are classified first: an
+//! authority vouches for others, and any other certificate is trusted itself and vouches for none.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -22,25 +22,25 @@ use tokio_rustls::rustls::{
 };
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-/// Judges the certificates of endpoints.
+/// Verifies the certificates of endpoints.
 #[derive(Debug)]
 pub(crate) struct Trust {
     authorities: Arc<WebPkiServerVerifier>,
-    /// Those that are trusted to the byte.
+    /// Certificates that are trusted themselves, byte for byte.
     themselves: HashSet<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why nobody vouches for a certificate: what the library does not tell.
+/// The reason why no authority vouches for a certificate, which the library does not report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Untrusted {
-    /// It vouches for itself.
+    /// The certificate is self-signed.
     SelfSigned,
-    /// It came alone.
+    /// The endpoint sent no further certificates.
     Alone,
-    /// What came with it leads to nobody who is known.
+    /// The chain does not lead to a known authority.
     Chain,
-    /// What came with it ends with one that vouches for itself.
+    /// The chain ends with a self-signed certificate.
     OwnRoot,
 }
 
@@ -72,21 +72,21 @@ impl fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// What a certificate of the file is good for.
+/// The use of a certificate in the file.
 enum Use {
-    /// It vouches for others, and is trusted itself.
+    /// The certificate vouches for others, and is trusted itself.
     Authority,
-    /// The same, but it is too old to be a server's.
+    /// The same, but it has expired as a server certificate.
     AuthorityAlone,
-    /// It is trusted itself, and vouches for nobody.
+    /// The certificate is trusted itself, and vouches for none.
     Itself,
-    /// The same, if it were not expired.
+    /// The same, but it has expired.
     Expired,
 }
 
 impl Trust {
-    /// Trusts the authorities of the web and these certificates. Errors: one of them is of no use;
-    /// the error says which.
+    /// Trusts the public authorities and these certificates. Errors: one of them is unusable; the
+    /// error says which.
     pub(crate) fn new(
         extra: &[CertificateDer<'static>],
         provider: Arc<CryptoProvider>,
@@ -129,8 +129,8 @@ impl Trust {
         Ok(Self { authorities, themselves, algorithms })
     }
 
-    /// A certificate that is trusted itself: its dates, purpose and names must be good all the
-    /// same.
+    /// Verifies a certificate that is trusted itself. Its dates, purpose and names must still be
+    /// valid.
     fn itself(
         &self,
         certificate: &CertificateDer<'_>,
@@ -138,8 +138,8 @@ impl Trust {
         now: UnixTime,
     ) -> std::result::Result<(), TlsError> {
         let certificate = ParsedCertificate::try_from(certificate)?;
-        // Where nobody vouches for anything, all but that must be found good. What the endpoint
-        // sends along decides nothing.
+        // Verifies without any authority: everything else must be valid. Further certificates of
+        // the endpoint decide nothing.
         let nobody = RootCertStore::empty();
         match verify_server_cert_signed_by_trust_anchor(
             &certificate,
@@ -151,21 +151,21 @@ impl Trust {
             Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
             Err(TlsError::InvalidCertificate(ref error)) if is_authority(error) => {}
             Err(error) => return Err(error),
-            // It cannot be, for nobody vouched.
+            // This cannot happen, because there is no authority.
             Ok(()) => return Err(CertificateError::ApplicationVerificationFailure.into()),
         }
         verify_server_name(&certificate, name)
     }
 }
 
-/// What the library says of an authority's certificate in the place of a server's, once its dates
-/// were found good.
+/// Whether the library rejected an authority's certificate that is used as a server's, after it
+/// found the dates valid.
 fn is_authority(error: &CertificateError) -> bool {
     let CertificateError::Other(OtherError(error)) = error else { return false };
     matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// What a certificate is good for, now or at a time at which it is valid.
+/// Returns the use of a certificate, now or at a time at which it is valid.
 fn judge(
     certificate: &CertificateDer<'_>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -209,7 +209,7 @@ fn judge(
     }
 }
 
-/// An error of the library, and who is missing where nobody vouches for a certificate.
+/// Adds the missing authority to an error of the library.
 fn refined(
     error: TlsError,
     end_entity: &CertificateDer<'_>,

@@ -44,7 +44,8 @@ fn trust(file: &[&Der]) -> Result<Trust> {
     Trust::new(&file, Arc::new(ring::default_provider()))
 }
 
-/// What the owner of an endpoint that presents these is told; empty when they are trusted.
+/// Returns the text for the owner of an endpoint that presents these certificates. Empty if they
+/// are trusted.
 fn verdict(file: &[&Der], presented: &[&Der], host: &str) -> String {
     let others: Vec<_> = presented[1..].iter().map(|der| (*der).clone()).collect();
     let name = ServerName::try_from(host.to_owned()).unwrap();
@@ -60,7 +61,7 @@ fn a_certificate_in_the_file_is_trusted_itself() {
         assert_eq!(verdict(&[&certificate], &[&certificate], "hooks.example"), "");
         let other = verdict(&[&certificate], &[&certificate], "other.example");
         assert_eq!(other, "the certificate is not for other.example; it is for hooks.example");
-        // What comes along decides nothing.
+        // Further certificates decide nothing.
         let old = self_signed(expired);
         assert_eq!(verdict(&[&certificate], &[&certificate, &old], "hooks.example"), "");
     }
@@ -81,7 +82,7 @@ fn an_authority_vouches_and_a_servers_certificate_does_not() {
     let root = authority.as_ref().der();
     assert_eq!(verdict(&[root], &[&leaf], "hooks.example"), "");
     assert_eq!(verdict(&[root], &[root], "hooks.example"), "", "it is trusted itself, too");
-    // One that is no authority, and whose key signed another all the same.
+    // A certificate that is not an authority, but whose key signed another.
     let server =
         CertifiedIssuer::self_signed(params("server", |_| {}), KeyPair::generate().unwrap())
             .unwrap();
@@ -96,7 +97,7 @@ fn an_authority_vouches_and_a_servers_certificate_does_not() {
 
 #[test]
 fn dates_count_for_what_is_trusted_itself() {
-    // An authority that has expired is taken, as others take it; as a server it is refused.
+    // An expired authority is accepted, as elsewhere. As a server, it is refused.
     let old = self_signed(|params| {
         ca(params);
         expired(params);
@@ -115,7 +116,7 @@ fn dates_count_for_what_is_trusted_itself() {
         verdict(&[&late], &[&late], "hooks.example")
             .starts_with("the certificate is not valid yet (for ")
     );
-    // A server's that has expired is of no use, unless something else is.
+    // An expired server certificate is useless, unless there is another certificate.
     let old = self_signed(expired);
     assert_eq!(
         trust(&[&old]).unwrap_err().violations[0].description,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use outrider_worker::{
-    Options, WireBounds,
+    Options,
     fuzzed::{Answer, Exchanges},
 };
 use tokio::{
@@ -35,7 +35,9 @@ static OPTIONS: LazyLock<Options> = LazyLock::new(|| Options {
     response_head_bytes: 8 * 1024,
     response_headers_kept: 4,
     response_headers_kept_bytes: 128,
-    wire: WireBounds { interim_answers: 2, bytes: 10 * 1024, reads: 64 },
+    response_interim_answers: 2,
+    response_wire_bytes: 10 * 1024,
+    response_wire_reads: 64,
     ..Options::default()
 });
 static EXCHANGES: LazyLock<Exchanges> = LazyLock::new(|| Exchanges::new(&OPTIONS));
@@ -82,12 +84,12 @@ fn exchange(input: &Input, in_pieces: bool) -> Outcome {
     });
     let (bytes, reads) = (read.bytes.load(Ordering::Relaxed), read.reads.load(Ordering::Relaxed));
     // The read that goes beyond a bound is the last one.
-    let wire = OPTIONS.wire;
-    assert!(bytes <= wire.bytes + read.largest.load(Ordering::Relaxed), "{bytes} bytes were read");
-    assert!(reads <= wire.reads + 1, "{reads} reads");
+    let (most_bytes, most_reads) = (OPTIONS.response_wire_bytes, OPTIONS.response_wire_reads);
+    assert!(bytes <= most_bytes + read.largest.load(Ordering::Relaxed), "{bytes} bytes were read");
+    assert!(reads <= most_reads + 1, "{reads} reads");
     let answer = outcome.ok().inspect(check);
     let late = answer.as_ref().is_none_or(|answer| answer.truncated) && !input.has(CLOSES);
-    Outcome { answer, bounded: late || reads >= wire.reads || bytes >= wire.bytes }
+    Outcome { answer, bounded: late || reads >= most_reads || bytes >= most_bytes }
 }
 
 fn answer_of(input: &Input, in_pieces: bool) -> Vec<Vec<u8>> {

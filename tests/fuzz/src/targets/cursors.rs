@@ -4,7 +4,7 @@
 use outrider_dispatch::fuzzed::reread_cursor;
 use outrider_model::{
     EndpointId, ProjectId, Timestamp,
-    page::{AttemptPlace, Place},
+    page::{AttemptPosition, Position},
     secret::{SigningSecret, Token},
 };
 use outrider_rpc::page::Pager;
@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
     match kind % 6 {
         0 => {
             page::<Uuid>(text);
-            page::<AttemptPlace>(text);
+            page::<AttemptPosition>(text);
         }
         1 => cursor(text),
         2 => id(text),
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn page<P: Place>(text: &str) {
+fn page<P: Position>(text: &str) {
     let pager = Pager::new("List", &["a", ""]);
     match pager.request::<P>(0, text) {
         Ok(request) => {

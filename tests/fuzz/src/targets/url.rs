@@ -46,8 +46,9 @@ struct Bench {
 impl Bench {
     fn new(policy: Policy) -> Self {
         let asked = Arc::new(Asked::default());
-        let options = Options { policy: policy.clone().into(), ..Options::default() };
-        let egress = Egress::with_resolver(options, asked.clone()).expect("the options are good");
+        let given = policy.clone().into();
+        let egress = Egress::with_resolver(Options::default(), given, asked.clone())
+            .expect("the options are good");
         Self { policy, egress, asked }
     }
 }

@@ -22,17 +22,17 @@ use super::{
 };
 use crate::options::{Options, StartError};
 
-/// Between two looks at the files; nobody looks while no name is asked for.
+/// Minimum time between two looks at the files. They are not read while no name is looked up.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// The resolver that the system's files describe, followed as they change; the hosts file comes
+/// The resolver that the system's files configure. It follows their changes. The hosts file comes
 /// first.
 pub struct SystemResolver(Arc<Inner>);
 
 struct Inner {
     bounds: Bounds,
     current: Mutex<Current>,
-    /// Locked for as long as they are read.
+    /// Locked while they are read.
     files: Mutex<Files>,
 }
 
@@ -42,7 +42,7 @@ struct Current {
 }
 
 impl SystemResolver {
-    /// Reads the system's configuration. Without name servers only the hosts file serves, until
+    /// Reads the system's configuration. Without name servers, only the hosts file is used until
     /// there are some.
     pub fn new(options: &Options) -> Result<Self, StartError> {
         let bounds =
@@ -63,11 +63,12 @@ impl SystemResolver {
         Ok(Self(Arc::new(Inner { bounds, current: Mutex::new(current), files: Mutex::new(files) })))
     }
 
-    /// Who comes when it is time looks at the files first; the others ask as before meanwhile.
+    /// When it is time, one caller looks at the files first. The others use the current resolver
+    /// meanwhile.
     async fn current(&self) -> Arc<Asker> {
         if self.0.is_time() {
             let inner = Arc::clone(&self.0);
-            // A look that fails changes nothing.
+            // A failed look changes nothing.
             drop(spawn_blocking(move || inner.look()).await);
         }
         Arc::clone(&self.0.current().asker)
@@ -79,7 +80,7 @@ impl Inner {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether to look at the files, which only one is told.
+    /// Whether to look at the files. Returns true to one caller only.
     fn is_time(&self) -> bool {
         let now = Instant::now();
         let mut current = self.current();
@@ -90,7 +91,7 @@ impl Inner {
         is_time
     }
 
-    /// Makes another resolver, which remembers nothing, when the files have changed.
+    /// Creates another resolver with an empty cache if the files have changed.
     fn look(&self) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if !files.refresh() {

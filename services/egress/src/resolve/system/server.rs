@@ -1,4 +1,4 @@
-//! A name server on loopback: what is asked of the network for a name.
+//! A name server on loopback, which shows the queries that are sent for a name.
 
 use std::{
     collections::HashSet,
@@ -24,18 +24,18 @@ use crate::resolve::{
     lookup::{Bounds, NoAddress, absolute},
 };
 
-/// What it answers to a question for IPv4; it has no IPv6.
+/// Its answer to an IPv4 query. It has no IPv6.
 #[derive(Clone, Copy)]
 enum Reply {
-    /// So many addresses, valid for so many seconds.
+    /// This many addresses, valid for this many seconds.
     Addresses(u8, u8),
-    /// Another name, and no end of them.
+    /// An endless chain of other names.
     Chain,
-    /// One address, of this name only.
+    /// One address, for this name only.
     Only(&'static str),
 }
 
-/// The names that were asked for, as they came over the wire.
+/// The queried names, as they arrived over the wire.
 #[derive(Clone, Default)]
 struct Asked(Arc<Mutex<Vec<String>>>);
 
@@ -45,7 +45,7 @@ impl Asked {
     }
 }
 
-/// A resolver that asks nobody but a server with these answers.
+/// Returns a resolver that asks only a server with these answers.
 async fn serve(reply: Reply) -> (Asker, Asked) {
     serve_searching(reply, &[]).await
 }
@@ -103,7 +103,7 @@ fn answer(query: &[u8], reply: Reply, asked: &Asked) -> Vec<u8> {
     [&query[..2], &[0x81, 0x80], &counts, question, &records.concat()].concat()
 }
 
-/// A label that may be accepted, and often is.
+/// Generates labels, most of which are valid.
 fn label() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-zA-Z0-9_-]{1,63}",
@@ -115,7 +115,7 @@ fn label() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Every name that is accepted when an endpoint is saved is asked for, and no other name is.
+/// Every name that is accepted when an endpoint is saved is queried, and no other name is.
 #[test]
 fn what_is_asked_for_is_exactly_the_name_that_the_policy_judged() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -8,7 +8,7 @@ use tokio::time::advance;
 
 use super::*;
 
-/// A directory with the system's files, gone when dropped.
+/// A directory with the system's files, which is removed on drop.
 struct Etc(PathBuf);
 
 impl Etc {

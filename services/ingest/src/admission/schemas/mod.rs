@@ -9,13 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use outrider_model::{
-    Error, FieldViolation, Project, Reason, Result, SchemaValidation, limits, text::joined,
+    AdmittedEvent, Error, FieldViolation, Project, Reason, Result, SchemaValidation, limits,
+    text::joined,
 };
-use outrider_proto::{
-    ingest::{PublishWarning, WarningReason},
-    internal::AcceptEvent,
-};
-use outrider_schema::{Verdict, Violation};
+use outrider_proto::ingest::{PublishWarning, WarningReason};
+use outrider_schema::{Validation, Violation};
 use outrider_shares::{Resource, TurnResources, Turns};
 use outrider_store::{Catalogue, CatalogueEntry, Directory};
 
@@ -83,7 +81,7 @@ impl SchemaValidator {
         &self,
         project: &Project,
         catalog: &Catalogue,
-        event: &AcceptEvent,
+        event: &AdmittedEvent,
         requester: &Requester,
     ) -> Result<Findings> {
         let mut findings = Findings::default();
@@ -128,19 +126,19 @@ impl SchemaValidator {
         let brief = if payload.len() <= BRIEF_BYTES {
             schema.validate_briefly(payload)
         } else {
-            Verdict::Undecided
+            Validation::Undecided
         };
         let verdict = match brief {
             // Boxed because it is rare, and would make the future of every publish as large.
-            Verdict::Undecided => {
+            Validation::Undecided => {
                 Box::pin(self.at_length(Arc::clone(&compiled), payload.clone(), *requester)).await?
             }
             brief => brief,
         };
         Ok(match verdict {
-            Verdict::Fits => Vec::new(),
-            Verdict::Violates(violations) => violations,
-            Verdict::Undecided => vec![Violation {
+            Validation::Fits => Vec::new(),
+            Validation::Violates(violations) => violations,
+            Validation::Undecided => vec![Violation {
                 pointer: String::new(),
                 description: format!(
                     "is too large or too deep for its schema: at most {} steps are taken",
@@ -158,7 +156,7 @@ impl SchemaValidator {
         compiled: Arc<Compiled>,
         payload: Bytes,
         requester: Requester,
-    ) -> Result<Verdict> {
+    ) -> Result<Validation> {
         let turn = requester.turn(&self.long_validations).await?;
         let steps = self.steps;
         let validate = move || {
@@ -167,7 +165,7 @@ impl SchemaValidator {
             compiled
                 .schema
                 .as_ref()
-                .map_or(Verdict::Fits, |schema| schema.validate_at_length(&payload, steps))
+                .map_or(Validation::Fits, |schema| schema.validate_at_length(&payload, steps))
         };
         tokio::task::spawn_blocking(validate).await.map_err(|_| {
             // The panic hook of the process has logged the location. The panic's own text may

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use outrider_model::{
-    ApiKeyId, EventTypeSpec, Principal, ProjectSpec, Timestamp, principal::Actor,
+    AdmittedEvent, ApiKeyId, EventTypeSpec, Origin, Principal, ProjectSpec, Timestamp,
+    principal::Actor,
 };
 use outrider_shares::Holder;
 use outrider_store::{DirectoryOptions, MasterKeys, NewEventType, NewProject, Store, StoreOptions};
@@ -91,11 +92,19 @@ async fn checked_as(
     requester: Requester,
 ) -> Result<Option<Reason>> {
     let payload = format!("\"{}\"", "x".repeat(bytes)).into();
-    let event = AcceptEvent {
+    let event = AdmittedEvent {
+        organization: tenant.project.fixed.organization,
+        project: tenant.project.id,
         event_type: event_type.to_owned(),
         content_type: "application/json".to_owned(),
         payload,
-        ..AcceptEvent::default()
+        idempotency: None,
+        headers: [].into(),
+        metadata: [].into(),
+        ordering_key: None,
+        deliver_at: None,
+        origin: Origin::Api { actor: String::new() },
+        trace: None,
     };
     let findings = validator.check(&tenant.project, &tenant.catalog, &event, &requester).await?;
     Ok(findings.refusal.map(|error| error.reason))

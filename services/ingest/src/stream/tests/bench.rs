@@ -11,16 +11,16 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use outrider_model::{Error, Principal, Reason, Result, principal::Actor};
-use outrider_proto::{
-    ingest::{
-        NewEvent, PublishEventRequest, StreamEventsRequest, StreamEventsResponse, StreamOpen,
-        StreamedEvent, ingest_service_server::IngestService as _, stream_events_request::Kind,
-        stream_events_response::Kind as Sent,
-    },
-    internal::{AcceptEvent, AcceptEventResult, AcceptedEvent, FindEvent, accept_event_result},
+use outrider_model::{
+    AcceptedEvent, AdmittedEvent, Error, EventId, Idempotency, Principal, Reason, Result,
+    Timestamp, UsedKey, principal::Actor,
 };
-use outrider_rpc::{Intake, from_status, status};
+use outrider_proto::ingest::{
+    NewEvent, PublishEventRequest, StreamEventsRequest, StreamEventsResponse, StreamOpen,
+    StreamedEvent, ingest_service_server::IngestService as _, stream_events_request::Kind,
+    stream_events_response::Kind as Sent,
+};
+use outrider_rpc::{Intake, from_status};
 use outrider_store::{Directory, DirectoryOptions, MasterKeys, NewProject, Store, StoreOptions};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::{
-    options::{Options, StreamOptions},
+    options::{Given, Options},
     service::Ingest,
     stream::{self, Answer},
 };
@@ -41,12 +41,12 @@ pub const LONG: Duration = Duration::from_secs(20);
 
 /// Accepts each key once, fails as configured, and waits while it has no permits.
 pub struct Fake {
-    pub calls: Mutex<Vec<Vec<AcceptEvent>>>,
+    pub calls: Mutex<Vec<Vec<AdmittedEvent>>>,
     pub failures: Mutex<VecDeque<Error>>,
     pub gate: Semaphore,
     /// Number of calls so far, including those that wait.
     pub begun: AtomicUsize,
-    known: Mutex<HashMap<String, Vec<u8>>>,
+    known: Mutex<HashMap<String, [u8; 32]>>,
 }
 
 impl Default for Fake {
@@ -69,30 +69,33 @@ impl Fake {
             .unwrap()
             .iter()
             .flatten()
-            .map(|event| event.idempotency_key.clone())
+            .map(|event| event.idempotency.clone().map_or_else(String::new, |given| given.key))
             .collect()
     }
 
-    fn accept_one(&self, event: &AcceptEvent) -> AcceptEventResult {
-        let mut known = self.known.lock().unwrap();
-        let before = known.insert(event.idempotency_key.clone(), event.fingerprint.to_vec());
-        let result = match before {
-            Some(before) if before != event.fingerprint => accept_event_result::Result::Error(
-                status::to_message(Error::new(Reason::IdempotencyConflict, "another")),
-            ),
-            before => accept_event_result::Result::Accepted(AcceptedEvent {
-                duplicate: before.is_some(),
-                delivery_count: 2,
-                ..AcceptedEvent::default()
-            }),
+    fn accept_one(&self, event: &AdmittedEvent) -> Result<AcceptedEvent> {
+        let before = match event.idempotency.clone() {
+            Some(Idempotency { key, fingerprint }) => {
+                let before = self.known.lock().unwrap().insert(key, fingerprint);
+                if before.is_some_and(|before| before != fingerprint) {
+                    return Err(Error::new(Reason::IdempotencyConflict, "another"));
+                }
+                before
+            }
+            None => None,
         };
-        AcceptEventResult { result: Some(result) }
+        Ok(AcceptedEvent {
+            id: EventId::new(Timestamp(0), 0),
+            duplicate: before.is_some(),
+            delivery_count: 2,
+            created_at: Timestamp(0),
+        })
     }
 }
 
 #[async_trait]
 impl Intake for Fake {
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("never closed").forget();
         if let Some(error) = self.failures.lock().unwrap().pop_front() {
@@ -104,8 +107,8 @@ impl Intake for Fake {
     }
 
     /// Finds nothing: the project has no catalog, so nothing is looked up.
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        Ok(vec![None; events.len()])
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+        Ok(vec![None; keys.len()])
     }
 }
 
@@ -120,10 +123,10 @@ pub struct Bench {
 
 impl Bench {
     pub async fn start() -> Self {
-        Self::with(StreamOptions::default()).await
+        Self::with(Options::default()).await
     }
 
-    pub async fn with(stream: StreamOptions) -> Self {
+    pub async fn with(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("outrider.db").display());
         let keys = MasterKeys::parse(&MasterKeys::generate_text("test")).unwrap();
@@ -134,11 +137,11 @@ impl Bench {
         let new = NewProject::default();
         let project = store.create_project(&principal, new, None).await.unwrap().id.to_string();
         let (intake, shutdown) = (Arc::new(Fake::default()), CancellationToken::new());
-        let options = Options { stream, ..Options::default() };
         let clock = store.clock().clone();
         let directory_of_store = Directory::new(store, DirectoryOptions::default());
         let ingest = Ingest::new(
             options,
+            Given::default(),
             directory_of_store,
             clock,
             Arc::clone(&intake) as Arc<dyn Intake>,
@@ -268,7 +271,7 @@ impl Client {
                 Sent::Rejection(rejection) => {
                     rejected.push((
                         rejection.sequence,
-                        status::from_message(&rejection.error.unwrap()).reason,
+                        outrider_rpc::status::from_message(&rejection.error.unwrap()).reason,
                     ));
                 }
                 Sent::Opened(_) => panic!("opened twice"),

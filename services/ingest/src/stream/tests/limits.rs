@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use outrider_model::{OrganizationId, Principal, Reason, Timestamp};
 
 use super::bench::{Bench, Client, LONG, event};
-use crate::options::StreamOptions;
+use crate::options::Options;
 
 /// Sends events until the server takes no more for a while. Returns how many it took.
 async fn push(client: &Client, payload: &str, most: u64) -> u64 {
@@ -27,7 +27,7 @@ fn close_gate(bench: &Bench) {
 async fn no_more_is_read_than_the_window_holds() {
     // One event waits in the channel of the test, and another may be on its way through it.
     let beyond = 2;
-    let bench = Bench::with(StreamOptions { window_events: 10, ..StreamOptions::default() }).await;
+    let bench = Bench::with(Options { stream_window_events: 10, ..Options::default() }).await;
     close_gate(&bench);
     let mut client = bench.open("s").await;
     let taken = push(&client, "1", 1_000).await;
@@ -35,8 +35,7 @@ async fn no_more_is_read_than_the_window_holds() {
     bench.intake.gate.add_permits(1_000);
     client.acked(taken).await;
 
-    let bench =
-        Bench::with(StreamOptions { window_bytes: 10_000, ..StreamOptions::default() }).await;
+    let bench = Bench::with(Options { stream_window_bytes: 10_000, ..Options::default() }).await;
     close_gate(&bench);
     let client = bench.open("s").await;
     let payload = format!("\"{}\"", "x".repeat(1_000));
@@ -46,8 +45,7 @@ async fn no_more_is_read_than_the_window_holds() {
 
 #[tokio::test]
 async fn streams_share_the_room_of_the_process_and_give_it_back() {
-    let bench =
-        Bench::with(StreamOptions { buffer_bytes: 40_000, ..StreamOptions::default() }).await;
+    let bench = Bench::with(Options { stream_buffer_bytes: 40_000, ..Options::default() }).await;
     let payload = format!("\"{}\"", "x".repeat(1_000));
     close_gate(&bench);
     let first = bench.open("a").await;
@@ -65,7 +63,7 @@ async fn streams_share_the_room_of_the_process_and_give_it_back() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answers_is_read_no_further() {
-    let bench = Bench::with(StreamOptions { window_events: 100, ..StreamOptions::default() }).await;
+    let bench = Bench::with(Options { stream_window_events: 100, ..Options::default() }).await;
     let mut client = bench.open("s").await;
     // Each event is rejected, and so has its own message.
     let taken = push(&client, "{", 10_000).await;
@@ -76,10 +74,10 @@ async fn a_client_that_takes_no_answers_is_read_no_further() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
-    let options = StreamOptions {
-        buffer_bytes: 40_000,
-        idle_timeout: Duration::from_secs(1),
-        ..StreamOptions::default()
+    let options = Options {
+        stream_buffer_bytes: 40_000,
+        stream_idle_timeout: Duration::from_secs(1),
+        ..Options::default()
     };
     let bench = Bench::with(options).await;
     let mut silent = bench.open("a").await;
@@ -97,10 +95,10 @@ async fn a_client_that_takes_no_answers_holds_no_room_and_is_cut() {
 
 #[tokio::test]
 async fn a_stream_that_is_cut_is_not_done() {
-    let options = StreamOptions {
-        idle_timeout: Duration::from_millis(200),
+    let options = Options {
+        stream_idle_timeout: Duration::from_millis(200),
         max_streams: 1,
-        ..StreamOptions::default()
+        ..Options::default()
     };
     let bench = Bench::with(options).await;
     let mut client = bench.open("a").await;
@@ -117,7 +115,7 @@ async fn a_stream_that_is_cut_is_not_done() {
 
 #[tokio::test]
 async fn streams_are_counted_by_key_and_altogether() {
-    let bench = Bench::with(StreamOptions { max_streams: 2, ..StreamOptions::default() }).await;
+    let bench = Bench::with(Options { max_streams: 2, ..Options::default() }).await;
     let mut client = bench.open("s").await;
     let error = bench.connect().map(|_| ()).unwrap_err();
     assert_eq!((error.reason, error.retry_after.is_some()), (Reason::ShareExhausted, true));
@@ -134,10 +132,10 @@ async fn streams_are_counted_by_key_and_altogether() {
 #[tokio::test]
 async fn silence_ends_a_stream() {
     let short = Duration::from_millis(100);
-    let bench = Bench::with(StreamOptions {
-        open_timeout: short,
-        idle_timeout: short,
-        ..StreamOptions::default()
+    let bench = Bench::with(Options {
+        stream_open_timeout: short,
+        stream_idle_timeout: short,
+        ..Options::default()
     })
     .await;
     assert_eq!(bench.connect().unwrap().failure().await.0.reason, Reason::StreamIdle);
@@ -170,7 +168,7 @@ async fn at_shutdown_what_was_read_is_acknowledged_and_the_client_is_sent_elsewh
 #[tokio::test]
 async fn a_commit_that_hangs_does_not_hold_the_shutdown() {
     let drain = Duration::from_millis(200);
-    let bench = Bench::with(StreamOptions { drain, ..StreamOptions::default() }).await;
+    let bench = Bench::with(Options { stream_drain: drain, ..Options::default() }).await;
     close_gate(&bench);
     let mut client = bench.open("s").await;
     client.events(1..=3).await;

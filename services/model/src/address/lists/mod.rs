@@ -421,7 +421,7 @@ proptest! {
     #[test]
     fn without_lists_nothing_but_the_built_in_rules_counts(bits: u32, port in 1_u16..) {
         let address = Ipv4Addr::from_bits(bits);
-        let is_public = classify(address.into()) == Verdict::Allowed;
+        let is_public = classify(address.into()) == Classification::Allowed;
         let judged = Policy::default().judge(&address.to_string(), port);
         prop_assert_eq!(judged.is_ok(), is_public && ports::check(port, &[]).is_ok());
         // And whatever a policy allows by name, a name never leads to this machine or its link.

@@ -1,4 +1,4 @@
-//! A client of the public API: REST by hyper, gRPC by the generated client.
+//! A client of the public API: REST with hyper, gRPC with the generated client.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::client::Failure;
 
-/// Calls one gateway with one key.
+/// Calls a gateway with a key.
 pub struct Client {
     http: HttpClient<HttpConnector, Full<Bytes>>,
     address: SocketAddr,
@@ -56,7 +56,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Publishes by gRPC; the event's id.
+    /// Publishes by gRPC. Returns the id of the event.
     pub async fn publish_grpc(&self, event_type: &str, data: Value) -> Result<String> {
         let mut client = IngestServiceClient::connect(format!("http://{}", self.address))
             .await

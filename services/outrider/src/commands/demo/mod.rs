@@ -1,5 +1,5 @@
-//! `outrider demo`: the whole way of an event in one process, with nothing installed. Ends by
-//! itself; succeeds only if every event arrived with a signature that verifies.
+//! `outrider demo`: shows the path of an event in one process, with nothing installed. Ends by
+//! itself. Succeeds only if every event arrives with a valid signature.
 
 mod client;
 
@@ -19,9 +19,9 @@ use crate::{
     telemetry,
 };
 
-/// Everything must have arrived within this time.
+/// Everything must arrive within this time.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Events published each way.
+/// Number of events published in each way.
 const EVENTS: u32 = 3;
 
 /// Runs the demonstration.
@@ -47,7 +47,8 @@ pub async fn run() -> Result<()> {
     outcome
 }
 
-/// In memory as far as it goes, loopback allowed: the receiver is on this machine.
+/// In memory as far as possible, and with loopback permitted, because the receiver is on this
+/// machine.
 fn config(directory: &std::path::Path) -> Result<Config> {
     let path = |name: &str| directory.join(name).display().to_string();
     let flags = vec![

@@ -1,6 +1,5 @@
-//! The data directory of `outrider dev`. `dev.json` is written before all else, so that whatever
-//! stands beside it is known to be ours to remove, and a first start that was cut short is begun
-//! again.
+//! The data directory of `outrider dev`. `dev.json` is written first. So the files beside it are
+//! known to be ours to remove, and an interrupted first start begins again.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -18,10 +17,10 @@ pub const DATABASE: &str = "outrider.db";
 pub const MASTER_KEY: &str = "master.key";
 const KNOWN: &str = "dev.json";
 const LOCK: &str = "dev.lock";
-/// What is made beside `dev.json`.
+/// The files beside `dev.json`.
 const MADE: [&str; 4] = [DATABASE, "outrider.db-wal", "outrider.db-shm", MASTER_KEY];
 
-/// What the first start made and later ones print again.
+/// The objects that the first start created, which later ones print again.
 #[derive(Serialize, Deserialize)]
 pub struct Known {
     pub organization_id: String,
@@ -31,14 +30,14 @@ pub struct Known {
     pub token: String,
 }
 
-/// The directory, held by this process alone.
+/// The directory, which only this process uses.
 pub struct Data {
     directory: PathBuf,
     _lock: File,
 }
 
 impl Data {
-    /// Makes the directory if it is not there and locks it.
+    /// Creates the directory if necessary, and locks it.
     pub fn open(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("--data: cannot make {}", directory.display()))?;
@@ -57,12 +56,12 @@ impl Data {
         }
     }
 
-    /// A file in the directory.
+    /// Returns the path of a file in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// What an earlier start made; none when there was none, or when it did not come to its end.
+    /// Returns what an earlier start created. `None` if there was none, or if it was interrupted.
     pub fn known(&self) -> Result<Option<Known>> {
         let path = self.path(KNOWN);
         let text = match fs::read_to_string(&path) {
@@ -81,7 +80,7 @@ impl Data {
         }
         let known = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged; --reset begins anew", path.display()))?;
-        // It holds a secret: whatever happened to it since, only its owner shall read it.
+        // It contains a secret. Whatever changed its mode, only its owner may read it.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         for name in [DATABASE, MASTER_KEY] {
             if !self.path(name).exists() {
@@ -94,18 +93,18 @@ impl Data {
         Ok(Some(known))
     }
 
-    /// Says that what will be made here is ours.
+    /// Records that the files that will be created here are ours.
     pub fn begin(&self) -> Result<()> {
         self.write("{}\n")
     }
 
-    /// Keeps what was made.
+    /// Records what was created.
     pub fn remember(&self, known: &Known) -> Result<()> {
         self.write(&format!("{}\n", serde_json::to_string_pretty(known)?))
     }
 
-    /// Removes what was made here, and nothing else; `dev.json` last, so that a reset that was cut
-    /// short can be repeated.
+    /// Removes our files, and nothing else. `dev.json` comes last, so that an interrupted reset can
+    /// be repeated.
     pub fn reset(&self) -> Result<()> {
         if !self.path(KNOWN).exists() {
             return self.refuse_foreign();
@@ -129,7 +128,7 @@ impl Data {
         }
     }
 
-    /// Whole or not at all, readable by its owner only.
+    /// Writes the file completely or not at all. Only its owner can read it.
     fn write(&self, text: &str) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(text.as_bytes())?;

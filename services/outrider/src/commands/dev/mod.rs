@@ -1,4 +1,4 @@
-//! `outrider dev`: the embedded stack kept running on a data directory, for developing against.
+//! `outrider dev`: runs the embedded stack on a data directory, for development.
 
 mod data;
 mod words;
@@ -18,32 +18,32 @@ use crate::{
     shutdown, telemetry,
 };
 
-/// Where and how.
+/// The options of the server.
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// The directory that keeps the database, the master key and the API key from one start to the
-    /// next.
+    /// The directory with the database, the master key and the API key, which later starts use
+    /// again.
     #[arg(long, default_value = "outrider-data", value_name = "DIR")]
     pub data: PathBuf,
-    /// Removes what an earlier `outrider dev` made in that directory, and begins anew.
+    /// Removes what an earlier `outrider dev` created in that directory, and starts over.
     #[arg(long)]
     pub reset: bool,
-    /// Address and port for gRPC and REST; port 0 for a free one.
+    /// Address and port for gRPC and REST. Port 0 selects a free one.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// One key of the configuration, such as `log.level=info`; may be repeated. Files and variables
+    /// A key of the configuration, such as `log.level=info`; can be repeated. Files and variables
     /// are not read.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
 
-/// Runs until SIGTERM, SIGINT or SIGHUP, then ends in order.
+/// Runs until SIGTERM, SIGINT or SIGHUP, and then shuts down in order.
 pub async fn run(options: Dev) -> Result<(), Failure> {
     refuse_what_is_kept(&options.set)?;
     Ok(develop(options).await?)
 }
 
-/// Keys that `outrider dev` sets itself, and what to give in their place.
+/// Keys that `outrider dev` sets itself, and what to use instead.
 const KEPT: [(&str, &str); 7] = [
     ("database.url", "it is kept in --data"),
     ("database.url_file", "it is kept in --data"),
@@ -92,8 +92,8 @@ async fn develop(options: Dev) -> Result<()> {
     Ok(())
 }
 
-/// What is kept is always in the data directory; receivers on this machine may be sent to; the rest
-/// may be set.
+/// Data is always in the data directory, and receivers on this machine are permitted. Other keys
+/// can be set.
 fn config(options: &Dev, data: &Data) -> Result<Config> {
     let may_be_set = [
         "egress.allow_loopback=true",
@@ -118,7 +118,7 @@ fn config(options: &Dev, data: &Data) -> Result<Config> {
     Ok(Sources { flags, ..Sources::default() }.load()?)
 }
 
-/// The first start: master key, schema, organisation, project and key.
+/// Prepares the first start: master key, schema, organization, project and key.
 async fn prepare(data: &Data, config: &Config) -> Result<Known> {
     data.begin()?;
     roles::create_master_key(&config.secrets)?;

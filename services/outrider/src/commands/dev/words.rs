@@ -1,13 +1,13 @@
-//! What `outrider dev` prints: everything to copy and try.
+//! The texts of `outrider dev`, with commands to copy and try.
 
 use std::{net::SocketAddr, path::Path};
 
 use super::data::Known;
 
-/// The address, the key, and lines for curl, grpcurl and the command line.
+/// Returns the address, the key, and commands for curl, grpcurl and the command line.
 pub fn greeting(address: SocketAddr, known: &Known, data: &Path) -> String {
     let Known { project_id: project, token, .. } = known;
-    // Whoever listens on every address is still called on one.
+    // A server that listens on every address is called on one.
     let address = match address.ip().is_unspecified() {
         true => format!("127.0.0.1:{}", address.port()),
         false => address.to_string(),

@@ -1,5 +1,5 @@
-//! `outrider verify-ledger`: whether everything that was accepted is accounted for, proved from the
-//! tables.
+//! `outrider verify-ledger`: checks in the tables that everything that was accepted is accounted
+//! for.
 
 mod report;
 
@@ -8,39 +8,38 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::Args;
 use outrider_model::{ProjectId, Reason, Timestamp, id::time_of};
-use outrider_store::{AuditScope, Store, StoreOptions};
+use outrider_store::{AuditScope, Store};
 use outrider_telemetry::tell_warnings;
 
-use super::load;
+use super::configuration::Configuration;
 use crate::{
-    cli::Configuration,
     client::{Failure, input},
     roles, stdout,
 };
-use report::Report;
+use report::LedgerReport;
 
-/// Something is said so often while it goes on.
+/// Time between two messages about the progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// A step of fewer rows is not divided further.
+/// A step with fewer rows is not divided further.
 const FEWEST_ROWS: u32 = 100;
 
 #[derive(Debug, Args)]
 pub struct VerifyLedger {
     #[command(flatten)]
     pub configuration: Configuration,
-    /// Only what was accepted (or replayed) from this time on: RFC 3339, or an age such as 2h.
+    /// Only events accepted (or replayed) from this time on: RFC 3339, or an age such as 2h.
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     pub since: Option<prost_types::Timestamp>,
-    /// Only what was accepted (or replayed) before this time.
+    /// Only events accepted (or replayed) before this time.
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     pub until: Option<prost_types::Timestamp>,
     /// Only this project: prj_….
     #[arg(long = "project", value_name = "PROJECT")]
     pub project: Option<String>,
-    /// Lists so many of what does not add up; the numbers are always complete.
+    /// Maximum number of listed findings. The totals are always complete.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     pub list: usize,
-    /// Rows of one table read in one step: less is gentler, more is quicker.
+    /// Rows of a table per step. Fewer are gentler, more are quicker.
     #[arg(long, value_name = "ROWS", default_value_t = 5_000,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch: u32,
@@ -49,25 +48,23 @@ pub struct VerifyLedger {
     pub json: bool,
 }
 
-/// Audits, prints, and fails with exit code 4 when something does not add up.
+/// Audits, prints the result, and fails with exit code 4 if something does not add up.
 pub async fn run(options: VerifyLedger) -> Result<(), Failure> {
     let scope = scope(&options)?;
-    let config = load(options.configuration)?;
+    let VerifyLedger { configuration, list, json, .. } = options;
+    let config = configuration.load()?;
     tell_warnings().context("verify-ledger")?;
     // Few connections, and none that could write.
-    let store = StoreOptions {
-        max_connections: 2,
-        ledger_connections: 1,
-        read_only: true,
-        ..roles::options_without_key(&config)?
-    };
-    let store = Store::connect(&store).await.context("verify-ledger")?;
+    let mut options = roles::options_without_key(&config)?;
+    options.read_only = true;
+    (options.database.max_connections, options.database.ledger_connections) = (2, 1);
+    let store = Store::connect(&options).await.context("verify-ledger")?;
     store.current().await.context("verify-ledger")?;
-    let mut report = Report::new(options.list);
+    let mut report = LedgerReport::new(list);
     let audited = audit(&store, scope, &mut report).await;
     store.close().await;
     audited?;
-    stdout::write(&if options.json { report.json() } else { report.text() })?;
+    stdout::write(&if json { report.json() } else { report.text() })?;
     match report.verdict() {
         None => Ok(()),
         Some(broken) => Err(Failure::Broken(broken)),
@@ -87,8 +84,9 @@ fn scope(options: &VerifyLedger) -> Result<AuditScope, Failure> {
     Ok(scope.during(options.since.as_ref().map(time), options.until.as_ref().map(time)))
 }
 
-/// History, and then the keys. What was done is in the report even when it breaks off.
-async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<()> {
+/// Audits history and then the keys. The report contains the finished part even if the audit breaks
+/// off.
+async fn audit(store: &Store, scope: AuditScope, report: &mut LedgerReport) -> Result<()> {
     let mut progress = Progress(Instant::now());
     let mut rest = scope;
     while rest.from < rest.until {
@@ -100,7 +98,7 @@ async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<
                     format!("{} events, up to {}", report.events(), told(time_of(rest.from)))
                 });
             }
-            // It may be the statement timeout: less at a time takes less.
+            // It may be the statement timeout, so the next step is smaller.
             Err(error) if error.reason == Reason::Unavailable && rest.rows > FEWEST_ROWS => {
                 rest.rows = (rest.rows / 4).max(FEWEST_ROWS);
                 eprintln!(
@@ -131,15 +129,15 @@ async fn audit(store: &Store, scope: AuditScope, report: &mut Report) -> Result<
     }
 }
 
-/// A time as people and `--since` read it, rounded down to the millisecond; up to the last that can
-/// be written.
+/// Formats a time for people and `--since`, rounded down to the millisecond. Times beyond the last
+/// that can be written are limited to it.
 fn told(at: Timestamp) -> String {
     const LAST: i64 = 253_402_300_799_999_999;
     let micros = Duration::from_micros(at.0.clamp(0, LAST).unsigned_abs());
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + micros).to_string()
 }
 
-/// When something was said last.
+/// The time of the last message.
 struct Progress(Instant);
 
 impl Progress {

@@ -1,4 +1,4 @@
-//! What the audit found, as a table and as JSON.
+//! The report of the audit, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use outrider_model::ProjectId;
 use outrider_store::{Audited, AuditedKeys, Discrepancy, Finding, ProjectAudit};
 use serde_json::{Value, json};
 
-/// Everything found so far: a few hundred bytes for each project, and the findings to be listed.
-pub struct Report {
+/// Everything found so far: a few hundred bytes per project, and the findings to list.
+pub struct LedgerReport {
     projects: BTreeMap<ProjectId, ProjectAudit>,
     findings: Vec<Finding>,
     listed: usize,
     keys: u64,
 }
 
-impl Report {
-    /// Of which so many findings are listed.
+impl LedgerReport {
+    /// Creates a report that lists this many findings.
     pub fn new(listed: usize) -> Self {
         Self { projects: BTreeMap::new(), findings: Vec::new(), listed, keys: 0 }
     }
@@ -56,7 +56,7 @@ impl Report {
         total
     }
 
-    /// In one line what does not add up; none when all does.
+    /// Returns a line about what does not add up, or `None` if everything does.
     pub fn verdict(&self) -> Option<String> {
         let kinds = self.total().discrepancies;
         let kinds: Vec<String> =
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_adds_up_says_so() {
-        let mut report = Report::new(20);
+        let mut report = LedgerReport::new(20);
         report.add(audited(0));
         report.add(audited(0));
         assert_eq!(report.verdict(), None);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_does_not_is_counted_and_listed_up_to_a_number() {
-        let mut report = Report::new(1);
+        let mut report = LedgerReport::new(1);
         report.add(audited(1));
         report.add(audited(2));
         assert_eq!(report.verdict().unwrap(), "the ledger does not add up: missing-delivery 3");

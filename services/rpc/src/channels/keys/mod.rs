@@ -11,4 +11,4 @@ mod tests;
 pub use principal::invalid;
 pub use remembered::{KeyCacheOptions, RememberedKeys};
 pub use remote::RemoteKeys;
-pub use server::KeyServer;
+pub use server::service;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use outrider_model::{Error, HashedToken, Reason, Result};
 use outrider_proto::internal::{
-    ResolveKeyRequest, ResolveKeyResponse, key_service_server::KeyService,
+    ResolveKeyRequest, ResolveKeyResponse,
+    key_service_server::{KeyService, KeyServiceServer},
 };
 use tonic::{Request, Response, Status};
 
@@ -16,7 +17,12 @@ use crate::{
 };
 
 /// Serves the API keys of a role over gRPC.
-pub struct KeyServer(pub Arc<dyn Authenticate>);
+pub fn service(keys: Arc<dyn Authenticate>) -> KeyServiceServer<KeyServer> {
+    KeyServiceServer::new(KeyServer(keys))
+}
+
+/// Converts calls for an authenticator.
+pub struct KeyServer(Arc<dyn Authenticate>);
 
 #[async_trait]
 impl KeyService for KeyServer {

@@ -14,7 +14,6 @@ use outrider_model::{
     ApiKeyId, Error, HashedToken, OrganizationId, Principal, ProjectId, Reason, Result, Scope,
     ScopeSet, Timestamp, principal::Actor,
 };
-use outrider_proto::internal::key_service_server::KeyServiceServer;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -97,7 +96,7 @@ async fn serving(keys: Arc<dyn Authenticate>) -> RoleChannel {
 }
 
 fn serve_on(listener: TcpListener, keys: Arc<dyn Authenticate>) {
-    let routes = Routes::new(KeyServiceServer::new(KeyServer(keys)));
+    let routes = Routes::new(service(keys));
     let gate = InternalGate::new(routes.prepare(), Some(InternalToken::new(SECRET).unwrap()));
     tokio::spawn(serve(
         listener,

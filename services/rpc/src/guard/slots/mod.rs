@@ -59,7 +59,7 @@ struct BeyondShare {
 #[derive(Debug)]
 pub struct ConnectionSlot {
     slots: Arc<Inner>,
-    standing: Mutex<Standing>,
+    state: Mutex<SlotState>,
     is_kept: AtomicBool,
     displaced: CancellationToken,
     in_flight: Arc<AtomicU64>,
@@ -68,7 +68,7 @@ pub struct ConnectionSlot {
 }
 
 #[derive(Debug)]
-enum Standing {
+enum SlotState {
     Loose(u64),
     BeyondShare(Holder, u64),
     Kept { _share: Option<Share> },
@@ -123,7 +123,7 @@ impl ConnectionSlots {
         let number = taken.enter(displaced.clone());
         Some(ConnectionSlot {
             slots: Arc::clone(slots),
-            standing: Mutex::new(Standing::Loose(number)),
+            state: Mutex::new(SlotState::Loose(number)),
             is_kept: AtomicBool::new(false),
             displaced,
             in_flight: Arc::default(),
@@ -156,11 +156,11 @@ impl Taken {
     }
 
     /// Removes a connection. Returns false if it has been displaced.
-    fn leave(&mut self, standing: &Standing) -> bool {
-        match standing {
-            Standing::Loose(number) => self.loose.remove(number).is_some(),
-            Standing::BeyondShare(holder, number) => self.leave_beyond(holder, *number).is_some(),
-            Standing::Kept { .. } => {
+    fn leave(&mut self, state: &SlotState) -> bool {
+        match state {
+            SlotState::Loose(number) => self.loose.remove(number).is_some(),
+            SlotState::BeyondShare(holder, number) => self.leave_beyond(holder, *number).is_some(),
+            SlotState::Kept { .. } => {
                 self.kept -= 1;
                 true
             }
@@ -220,17 +220,17 @@ impl ConnectionSlot {
         if self.is_kept.load(Ordering::Relaxed) {
             return;
         }
-        self.keep_with(&mut locked(&self.standing), None);
+        self.keep_with(&mut locked(&self.state), None);
     }
 
-    fn keep_with(&self, standing: &mut Standing, share: Option<Share>) {
-        if matches!(standing, Standing::Kept { .. }) {
+    fn keep_with(&self, state: &mut SlotState, share: Option<Share>) {
+        if matches!(state, SlotState::Kept { .. }) {
             return;
         }
         let mut taken = locked(&self.slots.taken);
-        if taken.leave(standing) {
+        if taken.leave(state) {
             taken.kept += 1;
-            *standing = Standing::Kept { _share: share };
+            *state = SlotState::Kept { _share: share };
             self.is_kept.store(true, Ordering::Relaxed);
         }
     }
@@ -246,47 +246,47 @@ impl ConnectionSlot {
             self.keep();
             return Ok(());
         };
-        let mut standing = locked(&self.standing);
+        let mut state = locked(&self.state);
         if shares.has_room(&holder)
             && let Ok(share) = shares.take(holder, 1)
         {
-            self.keep_with(&mut standing, Some(share));
+            self.keep_with(&mut state, Some(share));
             return Ok(());
         }
-        if self.go_beyond(&mut standing, holder) {
+        if self.go_beyond(&mut state, holder) {
             return Ok(());
         }
         // Another connection may have given back its share in the meantime.
         let share = shares.take(holder, 1)?;
-        self.keep_with(&mut standing, Some(share));
+        self.keep_with(&mut state, Some(share));
         Ok(())
     }
 
     /// Uses the connection beyond its caller's share, if there is room.
-    fn go_beyond(&self, standing: &mut Standing, holder: Holder) -> bool {
+    fn go_beyond(&self, state: &mut SlotState, holder: Holder) -> bool {
         let mut taken = locked(&self.slots.taken);
         let most = self.slots.most_beyond(&taken);
-        match *standing {
-            Standing::Kept { .. } => true,
-            Standing::BeyondShare(..) if taken.beyond_count <= most => true,
-            Standing::BeyondShare(..) => {
+        match *state {
+            SlotState::Kept { .. } => true,
+            SlotState::BeyondShare(..) if taken.beyond_count <= most => true,
+            SlotState::BeyondShare(..) => {
                 // Callers within their shares may take the slot.
-                if taken.leave(standing) {
-                    *standing = Standing::Loose(taken.enter(self.displaced.clone()));
+                if taken.leave(state) {
+                    *state = SlotState::Loose(taken.enter(self.displaced.clone()));
                 }
                 false
             }
-            Standing::Loose(_) => {
+            SlotState::Loose(_) => {
                 while taken.beyond_count >= most {
                     let Some(idle) = taken.displace_idle() else { return false };
                     idle.cancel();
                 }
-                if taken.leave(standing) {
+                if taken.leave(state) {
                     let beyond = BeyondShare {
                         displaced: self.displaced.clone(),
                         in_flight: Arc::clone(&self.in_flight),
                     };
-                    *standing = Standing::BeyondShare(holder, taken.enter_beyond(holder, beyond));
+                    *state = SlotState::BeyondShare(holder, taken.enter_beyond(holder, beyond));
                 }
                 true
             }
@@ -295,11 +295,11 @@ impl ConnectionSlot {
 
     /// Gives up keeping the slot: from now on the connection may be displaced, as the youngest.
     pub fn loosen(&self) {
-        let mut standing = locked(&self.standing);
-        if let Standing::Kept { .. } = *standing {
+        let mut state = locked(&self.state);
+        if let SlotState::Kept { .. } = *state {
             let mut taken = locked(&self.slots.taken);
             taken.kept -= 1;
-            *standing = Standing::Loose(taken.enter(self.displaced.clone()));
+            *state = SlotState::Loose(taken.enter(self.displaced.clone()));
             self.is_kept.store(false, Ordering::Relaxed);
         }
     }
@@ -313,7 +313,7 @@ impl ConnectionSlot {
     /// Whether the caller of the connection is known.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        !matches!(*locked(&self.standing), Standing::Loose(_))
+        !matches!(*locked(&self.state), SlotState::Loose(_))
     }
 
     /// Whether the connection has lost its slot.
@@ -330,8 +330,8 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let standing = locked(&self.standing);
-        locked(&self.slots.taken).leave(&standing);
+        let state = locked(&self.state);
+        locked(&self.slots.taken).leave(&state);
     }
 }
 

@@ -1,28 +1,21 @@
-//! The options of the directory.
+//! The settings of the directory.
 
 use std::time::Duration;
 
-/// How the directory behaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryOptions {
-    /// Maximum number of entries of each kind. Default: 100,000.
-    pub capacity: u64,
-    /// How often the change feed is polled. Default: 500 ms.
-    pub poll: Duration,
-    /// How long entries are trusted while the feed cannot be read. Default: 5 min.
-    pub max_stale: Duration,
-    /// Maximum number of API keys whose ids are kept in memory, which takes about 20 MB. With more
-    /// keys, or with 0, no ids are kept. Default: 1,000,000.
-    pub key_ids: usize,
-}
+use outrider_settings::{millis, minutes, seconds, section};
 
-impl Default for DirectoryOptions {
-    fn default() -> Self {
-        Self {
-            capacity: 100_000,
-            poll: Duration::from_millis(500),
-            max_stale: Duration::from_secs(5 * 60),
-            key_ids: 1_000_000,
-        }
+section! {
+    /// The in-memory copy of the configuration, which every process with ingest, dispatch, worker
+    /// or admin keeps.
+    pub struct DirectoryOptions in "directory" {
+        /// Maximum number of entries of each kind.
+        pub capacity: u64 = 100_000, 1..;
+        /// How often the change feed is polled. Announced changes are read at once.
+        pub poll: Duration = millis(500), millis(10)..;
+        /// How long entries are trusted while the feed cannot be read.
+        pub max_stale: Duration = minutes(5), seconds(1)..;
+        /// Maximum number of API keys whose ids are kept in memory; a million take about 20 MB.
+        /// With more keys than this, and with 0, no ids are kept.
+        pub key_ids: usize = 1_000_000;
     }
 }

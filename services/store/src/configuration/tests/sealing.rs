@@ -19,7 +19,7 @@ use crate::{
         sealing::mask_change,
     },
     connection::transaction,
-    testing::{TestDatabase, tenant::*},
+    testing::{TestDatabase, tenant::*, with},
 };
 
 pub(super) const VALUES: [&str; 2] = ["header value", "query-value"];
@@ -270,8 +270,9 @@ pub async fn looks_without_the_lock_and_waits_for_it_as_long_as_it_takes(databas
     }
     let tenant = tenant(&store, "a").await;
     let endpoint = tenant.endpoint(&store).await;
-    let options =
-        StoreOptions { statement_timeout: Duration::from_secs(1), ..database.options().clone() };
+    let options = with(database.options().clone(), |database| {
+        database.statement_timeout = Duration::from_secs(1);
+    });
     let hurried = Store::connect(&options).await.unwrap();
     let lock = transaction::begin(&store).await.unwrap();
     assert_eq!(

@@ -158,7 +158,7 @@ async fn what_is_refused_later_is_told_until_it_is_granted_again() {
     let watch = tokio::spawn(async move { watched.watch().await });
     granted.execute(&format!("REVOKE SELECT ON pending_deliveries FROM {}", granted.role)).await;
     let now = store.clock().now();
-    let failure = store.ledger().standing(now, 10).await.unwrap_err().to_string();
+    let failure = store.ledger().pending_summary(now, 10).await.unwrap_err().to_string();
     assert!(
         failure.ends_with("permission denied for table pending_deliveries (42501)"),
         "{failure}"

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Failure, FailureKind, Store, StoreOptions,
-    testing::{TestPostgres, options, with_database},
+    testing::{TestPostgres, options, with, with_database},
 };
 
 async fn refused(options: &StoreOptions) -> Failure {
@@ -24,10 +24,9 @@ fn assert_reports(failure: &Failure, kind: FailureKind, words: &[&str]) {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_told() {
-    let options = StoreOptions {
-        acquire_timeout: Duration::from_millis(500),
-        ..options("postgres://u:hunter2@127.0.0.1:1/x")
-    };
+    let options = with(options("postgres://u:hunter2@127.0.0.1:1/x"), |database| {
+        database.acquire_timeout = Duration::from_millis(500);
+    });
     let begin = Instant::now();
     let failure = refused(&options).await;
     assert_reports(
@@ -42,7 +41,9 @@ async fn a_port_where_nobody_listens_is_told() {
 async fn a_host_that_says_nothing_is_told() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://u:hunter2@{}/x", silent.local_addr().unwrap());
-    let options = StoreOptions { acquire_timeout: Duration::from_millis(300), ..options(&url) };
+    let options = with(options(&url), |database| {
+        database.acquire_timeout = Duration::from_millis(300);
+    });
     assert_reports(
         &refused(&options).await,
         FailureKind::Unreachable,

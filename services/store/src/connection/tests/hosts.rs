@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     FailureKind, Store, StoreOptions,
-    testing::{TestPostgres, options},
+    testing::{TestPostgres, options, with},
 };
 
 /// The URL with another host before its own.
@@ -22,7 +22,7 @@ async fn one_that_serves_is_found_behind_one_that_does_not() {
         let url = beside(database.url(), &other, "?connect_timeout=1");
         let store = Store::connect(&options(&url)).await.unwrap();
         store.migrate_up().await.unwrap();
-        store.ledger().standing(store.clock().now(), 1).await.unwrap();
+        store.ledger().pending_summary(store.clock().now(), 1).await.unwrap();
         let all = (0..4).map(|_| store.current());
         futures::future::join_all(all).await.into_iter().for_each(|current| current.unwrap());
     }
@@ -35,8 +35,9 @@ async fn a_host_that_takes_no_writes_is_passed_over() {
     let store = Store::connect(&options(database.url())).await.unwrap();
     let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     sqlx::query(sqlx::AssertSqlSafe(read_only)).execute(store.postgres_pool()).await.unwrap();
-    let quick =
-        |url: &str| StoreOptions { acquire_timeout: Duration::from_secs(1), ..options(url) };
+    let quick = |url: &str| {
+        with(options(url), |database| database.acquire_timeout = Duration::from_secs(1))
+    };
     let failure =
         Store::connect(&quick(&beside(database.url(), "127.0.0.1:1", ""))).await.err().unwrap();
     assert_eq!(failure.kind, FailureKind::Unreachable);

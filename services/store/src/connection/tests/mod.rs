@@ -23,10 +23,9 @@ on_both! {
 /// An in-memory database lives in one connection: nothing may need two at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory_sqlite_serves_reads_and_writes() {
-    let options = crate::StoreOptions {
-        acquire_timeout: std::time::Duration::from_secs(2),
-        ..crate::testing::options("sqlite::memory:")
-    };
+    let options = crate::testing::with(crate::testing::options("sqlite::memory:"), |database| {
+        database.acquire_timeout = std::time::Duration::from_secs(2);
+    });
     let store = crate::Store::connect(&options).await.unwrap();
     store.migrate_up().await.unwrap();
     store.ready().await.unwrap();

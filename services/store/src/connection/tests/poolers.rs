@@ -9,6 +9,7 @@ use crate::{
         PgBouncer, TestPostgres, options,
         renaming::{Draw, Renaming},
         tenant::tenant,
+        with,
     },
 };
 
@@ -23,7 +24,7 @@ async fn a_session_pooler_as_it_is_installed_will_do() {
     let endpoint = tenant.endpoint(&store).await;
     tenant.subscription(&store, &endpoint, "*").await;
     store.ledger().prepare(store.clock().now()).await.unwrap();
-    store.ledger().standing(store.clock().now(), 10).await.unwrap();
+    store.ledger().pending_summary(store.clock().now(), 10).await.unwrap();
     assert!(store.audit_turn().await.unwrap().is_some());
     store.close().await;
 }
@@ -70,10 +71,9 @@ async fn poolers_of_transactions_that_know_prepared_statements_are_refused() {
     let all = [(Draw::Last, 3), (Draw::Longest, 3), (Draw::Last, 1), (Draw::Own, 3)];
     for (draw, sessions) in all {
         let pooler = Renaming::start(database.url(), sessions, draw).await;
-        let quick = crate::StoreOptions {
-            acquire_timeout: std::time::Duration::from_secs(5),
-            ..options(pooler.url())
-        };
+        let quick = with(options(pooler.url()), |database| {
+            database.acquire_timeout = std::time::Duration::from_secs(5);
+        });
         let failure = Store::connect(&quick).await.err().expect("sessions are shared");
         let text = failure.to_string();
         assert!(
@@ -122,10 +122,9 @@ async fn a_pool_that_is_too_small_is_told_as_such() {
     let Some(pooler) = PgBouncer::start(database.url(), "default_pool_size = 1").await else {
         return;
     };
-    let options = crate::StoreOptions {
-        acquire_timeout: std::time::Duration::from_secs(2),
-        ..options(pooler.url())
-    };
+    let options = with(options(pooler.url()), |database| {
+        database.acquire_timeout = std::time::Duration::from_secs(2);
+    });
     let failure = Store::connect(&options).await.err().expect("there is one session");
     let text = format!("{failure} {}", failure.advice().unwrap_or_default());
     assert!(

@@ -76,7 +76,7 @@ async fn tables_are_where_they_were_made() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
     database.execute("CREATE SCHEMA outrider; CREATE TABLE outrider.events (mine int)").await;
-    let url = database.options().url.clone();
+    let url = database.options().database.url.clone();
     let name = url.rsplit('/').next().unwrap().to_owned();
     execute(&url, &format!("ALTER DATABASE {name} SET search_path = outrider, public")).await;
     let store = database.connect().await;

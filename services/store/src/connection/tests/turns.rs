@@ -15,8 +15,8 @@ use sea_orm::TransactionTrait;
 use tokio::task::JoinHandle;
 
 use crate::{
-    Directory, DirectoryOptions, NewProject, Store, StoreOptions,
-    testing::{TestDatabase, tenant::*},
+    Directory, DirectoryOptions, NewProject, Store,
+    testing::{TestDatabase, tenant::*, with},
 };
 
 /// The time limit for a call that finds room.
@@ -76,12 +76,11 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
     let statement_timeout = Duration::from_secs(120);
-    let options = StoreOptions {
-        max_connections: 10,
-        acquire_timeout: PATIENCE,
-        statement_timeout,
-        ..database.options().clone()
-    };
+    let options = with(database.options().clone(), |database| {
+        database.max_connections = 10;
+        database.acquire_timeout = PATIENCE;
+        database.statement_timeout = statement_timeout;
+    });
     let store = Store::connect(&options).await.unwrap();
     let (own, other) = (tenant(&store, "a").await, tenant(&store, "b").await);
     // This lock blocks reads of this table and no other.
@@ -143,8 +142,9 @@ async fn a_key_whose_questions_hang_leaves_connections_to_others() {
 async fn a_wait_without_end_is_answered_as_a_share_and_not_as_a_fault() {
     let Some(database) = TestDatabase::postgres().await else { return };
     database.store().await;
-    let options =
-        StoreOptions { acquire_timeout: Duration::from_secs(1), ..database.options().clone() };
+    let options = with(database.options().clone(), |database| {
+        database.acquire_timeout = Duration::from_secs(1);
+    });
     let store = Store::connect(&options).await.unwrap();
     let tenant = tenant(&store, "a").await;
     let keeper = database.connect().await.write().begin().await.unwrap();

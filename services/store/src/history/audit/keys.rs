@@ -20,7 +20,7 @@ use crate::{
 
 /// A place among the keys: directly after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyPlace {
+pub struct KeyPosition {
     project: Uuid,
     key: String,
     day: i32,
@@ -30,7 +30,7 @@ pub struct KeyPlace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditedKeys {
     /// Where to continue. None at the end.
-    pub next: Option<KeyPlace>,
+    pub next: Option<KeyPosition>,
     /// Number of audited keys, by project.
     pub keys: BTreeMap<ProjectId, u64>,
     /// Keys whose event is missing.
@@ -52,10 +52,10 @@ impl Store {
     pub async fn audit_keys(
         &self,
         scope: AuditScope,
-        after: Option<KeyPlace>,
+        after: Option<KeyPosition>,
     ) -> Result<AuditedKeys> {
         self.step_within(async {
-            let first = || KeyPlace {
+            let first = || KeyPosition {
                 project: scope.project.map_or(Uuid::nil(), |project| project.0),
                 key: String::new(),
                 day: i32::MIN,
@@ -103,7 +103,7 @@ impl Store {
                 }
             }
             if let Some(last) = rows.last().filter(|_| rows.len() == scope.rows as usize) {
-                audited.next = Some(KeyPlace {
+                audited.next = Some(KeyPosition {
                     project: last.try_get("", "project_id").map_err(unavailable)?,
                     key: last.try_get("", "key").map_err(unavailable)?,
                     day: last.try_get("", "day").map_err(unavailable)?,

@@ -31,7 +31,7 @@ use range::{range_end, snapshot};
 use tally::count;
 
 pub use findings::{Discrepancy, Finding};
-pub use keys::{AuditedKeys, KeyPlace};
+pub use keys::{AuditedKeys, KeyPosition};
 pub use scope::AuditScope;
 pub use tally::ProjectAudit;
 pub use turn::AuditTurn;

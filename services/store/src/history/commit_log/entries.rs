@@ -35,7 +35,7 @@ impl LogKind {
 
 /// A place in the log: the next entry to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogPlace {
+pub struct LogPosition {
     /// The approximate commit time of the entries before it. Shows whether entries after it may
     /// have been pruned.
     pub at: Timestamp,
@@ -53,7 +53,7 @@ pub struct LogEntry {
     /// The attempt that was recorded with it.
     pub attempt: Option<AttemptId>,
     /// The place after it.
-    pub next: LogPlace,
+    pub next: LogPosition,
 }
 
 /// Entries in the order of their commits.
@@ -61,7 +61,7 @@ pub struct LogEntry {
 pub struct LogPage {
     pub entries: Vec<LogEntry>,
     /// Where to continue.
-    pub next: LogPlace,
+    pub next: LogPosition,
     /// Whether these were all entries at this moment.
     pub complete: bool,
 }

@@ -25,7 +25,7 @@ use outrider_shares::Holder;
 
 use crate::{Backend, Store, connection::error::unavailable_sql};
 
-pub use entries::{LogEntry, LogKind, LogPage, LogPlace};
+pub use entries::{LogEntry, LogKind, LogPage, LogPosition};
 pub(crate) use postgres::{logged, prune as prune_postgres};
 pub(crate) use sqlite::{Entries, prune as prune_sqlite, write};
 
@@ -43,18 +43,18 @@ impl Store {
     }
 
     /// The place of the next commit, in the turn of a caller.
-    pub async fn log_end(&self, holder: Holder) -> Result<LogPlace> {
+    pub async fn log_end(&self, holder: Holder) -> Result<LogPosition> {
         let _turn = self.connection_turn(holder).await?;
         self.own_log_end().await
     }
 
-    async fn own_log_end(&self) -> Result<LogPlace> {
+    async fn own_log_end(&self) -> Result<LogPosition> {
         self.within(async {
             let position = match self.backend() {
                 Backend::Postgres => postgres::end(self.postgres_pool()).await,
                 Backend::Sqlite => sqlite::end(self.sqlite_pool()).await,
             };
-            Ok(LogPlace {
+            Ok(LogPosition {
                 at: self.clock().now(),
                 position: position.map_err(unavailable_sql)?,
                 index: 0,
@@ -71,7 +71,7 @@ impl Store {
         holder: Holder,
         kind: LogKind,
         project: ProjectId,
-        from: LogPlace,
+        from: LogPosition,
         limit: usize,
     ) -> Result<LogPage> {
         let _turn = self.connection_turn(holder).await?;

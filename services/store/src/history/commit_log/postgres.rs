@@ -5,7 +5,7 @@ use outrider_model::{ProjectId, Timestamp};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::{
-    entries::{LogKind, LogPlace},
+    entries::{LogKind, LogPosition},
     rows::{KEPT_BEYOND, ROWS, Read, Row, read_from_rows},
 };
 use crate::{connection::partitions::may_create, days::day_of};
@@ -99,7 +99,7 @@ pub(super) async fn read(
     pool: &PgPool,
     kind: LogKind,
     project: ProjectId,
-    from: LogPlace,
+    from: LogPosition,
     now: Timestamp,
 ) -> Result<Read, sqlx::Error> {
     let (first_day, last_day) = days(from.at, now);

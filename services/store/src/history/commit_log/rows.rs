@@ -3,7 +3,7 @@
 use outrider_model::{AttemptId, Error, Reason, Result, Timestamp};
 use uuid::Uuid;
 
-use super::entries::{LogEntry, LogKind, LogPage, LogPlace};
+use super::entries::{LogEntry, LogKind, LogPage, LogPosition};
 
 /// Converts the rows of a statement of either backend. Every row contains the beginning and the end
 /// of the log. A log without rows is one row without a position.
@@ -52,7 +52,7 @@ impl Read {
     pub fn page(
         self,
         kind: LogKind,
-        from: LogPlace,
+        from: LogPosition,
         now: Timestamp,
         limit: usize,
     ) -> Result<LogPage> {
@@ -78,7 +78,7 @@ impl Read {
         entries.truncate(limit);
         let next = match entries.last() {
             // Skips the entries of other projects too, so that the place stays recent.
-            _ if complete => LogPlace { at: now, position: self.end, index: 0 },
+            _ if complete => LogPosition { at: now, position: self.end, index: 0 },
             Some(last) => last.next,
             // Rows without entries are never written, but the first row may have been read before.
             None => self.rows.last().map_or(from, Row::after),
@@ -88,8 +88,8 @@ impl Read {
 }
 
 impl Row {
-    fn after(&self) -> LogPlace {
-        LogPlace { at: self.created_at, position: self.position + 1, index: 0 }
+    fn after(&self) -> LogPosition {
+        LogPosition { at: self.created_at, position: self.position + 1, index: 0 }
     }
 
     fn read(&self, kind: LogKind, skip: usize, entries: &mut Vec<LogEntry>) {
@@ -100,7 +100,7 @@ impl Row {
             let next = if index + 1 == count {
                 self.after()
             } else {
-                LogPlace {
+                LogPosition {
                     at: self.created_at,
                     position: self.position,
                     index: u32::try_from(index + 1).unwrap_or(u32::MAX),

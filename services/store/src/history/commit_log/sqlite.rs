@@ -10,7 +10,7 @@ use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::{
-    entries::{LogKind, LogPlace},
+    entries::{LogKind, LogPosition},
     rows::{KEPT_BEYOND, ROWS, Read, Row, read_from_rows},
 };
 use crate::history::chunked::{Bound, Chunked};
@@ -113,7 +113,7 @@ pub(super) async fn read(
     pool: &SqlitePool,
     kind: LogKind,
     project: ProjectId,
-    from: LogPlace,
+    from: LogPosition,
 ) -> Result<Read, sqlx::Error> {
     let query = sqlx::query(READ)
         .bind(kind as i16)

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use outrider_model::{DeliveryReason, EndpointId, ProjectId, Reason, Timestamp, Verdict};
 use uuid::Uuid;
 
-use super::{LogEntry, LogKind, LogPlace};
+use super::{LogEntry, LogKind, LogPosition};
 use crate::{
     ledger::{CancelScope, NewEvent},
     testing::{
@@ -29,7 +29,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl World {
     /// All entries of a log from a place on, read in steps of `limit`, and the end.
-    async fn log(&self, kind: LogKind, from: LogPlace, limit: usize) -> (Vec<LogEntry>, LogPlace) {
+    async fn log(
+        &self,
+        kind: LogKind,
+        from: LogPosition,
+        limit: usize,
+    ) -> (Vec<LogEntry>, LogPosition) {
         self.caught_up().await;
         let (mut entries, mut place) = (Vec::new(), from);
         loop {
@@ -214,7 +219,7 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     while world.ledger.prune_log(later).await.unwrap() {}
     assert_eq!(world.rows("commit_log").await, 0);
     world.ledger.prepare(world.now).await.unwrap();
-    let refused = async |place: LogPlace| {
+    let refused = async |place: LogPosition| {
         world
             .store
             .read_log(world.holder(), LogKind::Events, world.project, place, 10)
@@ -224,11 +229,11 @@ async fn what_was_pruned_is_said_to_be_gone(world: World) {
     };
     assert_eq!(refused(begin).await, Reason::CursorExpired);
     let end = world.store.log_end(world.holder()).await.unwrap();
-    let future = LogPlace { position: end.position + 1_000_000, at: later, index: 0 };
+    let future = LogPosition { position: end.position + 1_000_000, at: later, index: 0 };
     assert_eq!(refused(future).await, Reason::CursorExpired);
     // Positions continue, although no row is left.
     assert!(end.position > begin.position);
-    let kept = LogPlace { at: later, ..end };
+    let kept = LogPosition { at: later, ..end };
     let written = world.accept_batches(&[2]).await;
     world.caught_up().await;
     let page = world.store.read_log(world.holder(), LogKind::Events, world.project, kept, 10).await;

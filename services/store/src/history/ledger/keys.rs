@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use outrider_model::{EventId, ProjectId, Timestamp};
+use outrider_model::{EventId, ProjectId, Timestamp, UsedKey};
 
 use crate::{
     days::day_of,
-    ledger::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey},
+    ledger::{Accepted, FoundEvent, LedgerError, NewEvent},
 };
 
 /// Within this time of midnight, a key is claimed for both days, so that two processes whose clocks

@@ -8,7 +8,7 @@ use std::{
 use outrider_model::{
     Attempt, AttemptId, AttemptOutcome, DeliveryId, EndpointId, Error, EventId, Page, PageRequest,
     Principal, ProjectId, Result, Timestamp,
-    page::{AttemptPlace, Cursor},
+    page::{AttemptPosition, Cursor},
 };
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
@@ -35,10 +35,10 @@ const TABLE: &str = "attempts";
 /// The maximum time by which an attempt may seem to have started before its event was accepted.
 /// Their times come from different processes.
 const SKEW: Duration = Duration::from_secs(3600);
-const FIRST: AttemptPlace =
-    AttemptPlace { number: 0, started_at: Timestamp(i64::MIN), id: Uuid::nil() };
-const LAST: AttemptPlace =
-    AttemptPlace { number: u32::MAX, started_at: Timestamp(i64::MAX), id: Uuid::max() };
+const FIRST: AttemptPosition =
+    AttemptPosition { number: 0, started_at: Timestamp(i64::MIN), id: Uuid::nil() };
+const LAST: AttemptPosition =
+    AttemptPosition { number: u32::MAX, started_at: Timestamp(i64::MAX), id: Uuid::max() };
 const ANSWER: &str = "SELECT response_headers, response_body FROM attempts WHERE id = $1";
 
 /// A filter for attempts of a project. All given fields must match.
@@ -92,8 +92,8 @@ impl Store {
         principal: &Principal,
         project: ProjectId,
         filter: &AttemptFilter,
-        page: PageRequest<AttemptPlace>,
-    ) -> Result<Page<Attempt, AttemptPlace>> {
+        page: PageRequest<AttemptPosition>,
+    ) -> Result<Page<Attempt, AttemptPosition>> {
         let database = self.reach(principal, project).await?;
         let page = clamp(page);
         let rows =
@@ -102,15 +102,15 @@ impl Store {
     }
 }
 
-fn place(attempt: &Attempt) -> AttemptPlace {
-    AttemptPlace { number: attempt.number, started_at: attempt.started_at, id: attempt.id.0 }
+fn place(attempt: &Attempt) -> AttemptPosition {
+    AttemptPosition { number: attempt.number, started_at: attempt.started_at, id: attempt.id.0 }
 }
 
 pub(super) fn select(
     principal: &Principal,
     project: ProjectId,
     filter: &AttemptFilter,
-    page: PageRequest<AttemptPlace>,
+    page: PageRequest<AttemptPosition>,
 ) -> Select<attempt::Entity> {
     let rows = attempt::Entity::find().filter(further(principal, project, filter));
     let (rows, keys) = match filter.delivery {
@@ -160,17 +160,17 @@ fn of_delivery(
     rows: Select<attempt::Entity>,
     delivery: DeliveryId,
     filter: &AttemptFilter,
-    page: PageRequest<AttemptPlace>,
+    page: PageRequest<AttemptPosition>,
 ) -> (Select<attempt::Entity>, Vec<Column>) {
     let keys = vec![Column::Number, Column::StartedAt, Column::Id];
-    let values = |place: AttemptPlace| -> Vec<Value> {
+    let values = |place: AttemptPosition| -> Vec<Value> {
         vec![
             i32::try_from(place.number).unwrap_or(i32::MAX).into(),
             place.started_at.0.into(),
             place.id.into(),
         ]
     };
-    let key = |place: AttemptPlace| (place.number, place.started_at, place.id);
+    let key = |place: AttemptPosition| (place.number, place.started_at, place.id);
     let range = narrowed([FIRST, LAST], page, key).map(values);
     let of_delivery = Condition::all()
         .add(Column::DeliveryId.eq(delivery.0))
@@ -187,7 +187,7 @@ fn by_start(
     rows: Select<attempt::Entity>,
     project: ProjectId,
     filter: &AttemptFilter,
-    page: PageRequest<AttemptPlace>,
+    page: PageRequest<AttemptPosition>,
 ) -> (Select<attempt::Entity>, Vec<Column>) {
     let mut prefix = match filter.endpoint {
         Some(endpoint) => vec![(Column::EndpointId, endpoint.0.into())],
@@ -196,10 +196,10 @@ fn by_start(
     prefix.extend(unusual(filter).map(|outcome| (Column::Outcome, (outcome as i16).into())));
     let keys = [Column::StartedAt, Column::Id];
     let values =
-        |place: AttemptPlace| -> Vec<Value> { vec![place.started_at.0.into(), place.id.into()] };
-    let key = |place: AttemptPlace| (place.started_at, place.id);
-    let from = AttemptPlace { started_at: filter.start.unwrap_or(FIRST.started_at), ..FIRST };
-    let until = filter.end.map_or(LAST, |end| AttemptPlace { started_at: end, ..FIRST });
+        |place: AttemptPosition| -> Vec<Value> { vec![place.started_at.0.into(), place.id.into()] };
+    let key = |place: AttemptPosition| (place.started_at, place.id);
+    let from = AttemptPosition { started_at: filter.start.unwrap_or(FIRST.started_at), ..FIRST };
+    let until = filter.end.map_or(LAST, |end| AttemptPosition { started_at: end, ..FIRST });
     let [from, until] = narrowed([from, until], page, key);
     let ids = IdRange::ALL.during(None, Some(until.started_at.plus(SKEW)));
     let rows = rows
@@ -210,16 +210,18 @@ fn by_start(
 
 /// The part of a range that a page may contain.
 fn narrowed<K: Ord>(
-    [from, until]: [AttemptPlace; 2],
-    page: PageRequest<AttemptPlace>,
-    key: impl Fn(AttemptPlace) -> K,
-) -> [AttemptPlace; 2] {
+    [from, until]: [AttemptPosition; 2],
+    page: PageRequest<AttemptPosition>,
+    key: impl Fn(AttemptPosition) -> K,
+) -> [AttemptPosition; 2] {
     match page.from {
         None => [from, until],
         Some(Cursor::After(place)) => [from, min_by_key(until, place, |place| key(*place))],
         Some(Cursor::Before(place)) => {
-            let next =
-                AttemptPlace { id: Uuid::from_u128(place.id.as_u128().saturating_add(1)), ..place };
+            let next = AttemptPosition {
+                id: Uuid::from_u128(place.id.as_u128().saturating_add(1)),
+                ..place
+            };
             [max_by_key(from, next, |place| key(*place)), until]
         }
     }

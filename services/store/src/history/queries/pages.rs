@@ -1,6 +1,6 @@
 //! Pages of query results.
 
-use outrider_model::{Page, PageRequest, Result, limits, page::Place};
+use outrider_model::{Page, PageRequest, Result, limits, page::Position};
 
 /// Bounds the size of a page.
 pub(super) fn clamp<P>(page: PageRequest<P>) -> PageRequest<P> {
@@ -8,7 +8,7 @@ pub(super) fn clamp<P>(page: PageRequest<P>) -> PageRequest<P> {
 }
 
 /// A page of converted rows, or the first error.
-pub(super) fn page_of<R, T, P: Place>(
+pub(super) fn page_of<R, T, P: Position>(
     page: PageRequest<P>,
     rows: Vec<R>,
     convert: impl FnMut(R) -> Result<T>,

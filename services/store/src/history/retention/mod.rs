@@ -27,7 +27,7 @@ use sweep::delete_rows;
 
 pub use owner::Dropped;
 pub use payloads::Erased;
-pub use step::{Gone, Progress, Step};
+pub use step::{DeletedRows, Progress, Step};
 
 /// The last change stays: it is the position of directories that have read everything, and the base
 /// for the next number.

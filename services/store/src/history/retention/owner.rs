@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, Statement};
 
 use super::{
     postgres,
-    step::{Gone, Progress, Step},
+    step::{DeletedRows, Progress, Step},
 };
 use crate::{
     Backend, LedgerError, Store,
@@ -29,7 +29,7 @@ const WRITTEN_DOWN: &str = "SELECT kept_from, history_from, keys_from FROM commi
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dropped {
     /// What was deleted, by table.
-    pub gone: Vec<Gone>,
+    pub gone: Vec<DeletedRows>,
     /// Whether something was in use and stays until a later run.
     pub is_blocked: bool,
 }
@@ -89,7 +89,7 @@ impl Store {
         }
         let (kept_from, history_from, keys_from) = self.within(self.written_down()).await?;
         while self.ledger().prune_log(kept_from).await.map_err(log_not_pruned)? {
-            dropped.gone.push(Gone { table: "commit_log", partitions: 1, rows: 0 });
+            dropped.gone.push(DeletedRows { table: "commit_log", partitions: 1, rows: 0 });
         }
         while dropped.add(self.step_within(postgres::drop_keys(self, keys_from)).await?)
             == Progress::More

@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
 
 use super::{
     held::{PENDING, finds, is_held},
-    step::{Gone, Progress, Step},
+    step::{DeletedRows, Progress, Step},
     sweep::{begin_sweep, give_up, is_blocked, is_late},
 };
 use crate::{Backend, Store, connection::error::unavailable, days::id_range};
@@ -69,7 +69,7 @@ pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
         Ok(None) => return give_up(transaction, Step::nothing(Progress::Held)).await,
         Err(error) => return blocked(transaction, error).await,
     };
-    gone.extend((rows > 0).then_some(Gone { table: "replays", partitions: 0, rows }));
+    gone.extend((rows > 0).then_some(DeletedRows { table: "replays", partitions: 0, rows }));
     transaction.commit().await.map_err(unavailable)?;
     Ok(Step { gone, progress: Progress::Done })
 }
@@ -79,7 +79,7 @@ pub(super) async fn drop_day(store: &Store, day: i32) -> Result<Step> {
 async fn drop_history(
     transaction: &DatabaseTransaction,
     day: i32,
-) -> Result<Option<Vec<Gone>>, DbErr> {
+) -> Result<Option<Vec<DeletedRows>>, DbErr> {
     lock(transaction, &HISTORY).await?;
     if finds(transaction, PENDING, day).await? {
         return Ok(None);
@@ -87,7 +87,7 @@ async fn drop_history(
     let mut gone = Vec::new();
     for table in &HISTORY {
         let there = drop_partition(transaction, table, day).await?;
-        gone.extend(there.then_some(Gone { table: table.name, partitions: 1, rows: 0 }));
+        gone.extend(there.then_some(DeletedRows { table: table.name, partitions: 1, rows: 0 }));
     }
     Ok(Some(gone))
 }
@@ -105,8 +105,11 @@ pub(super) async fn drop_keys(store: &Store, until: i32) -> Result<Step> {
     match drop_partition(&transaction, &IDEMPOTENCY_KEYS, *day).await {
         Ok(there) => {
             transaction.commit().await.map_err(unavailable)?;
-            let gone =
-                there.then_some(Gone { table: IDEMPOTENCY_KEYS.name, partitions: 1, rows: 0 });
+            let gone = there.then_some(DeletedRows {
+                table: IDEMPOTENCY_KEYS.name,
+                partitions: 1,
+                rows: 0,
+            });
             let progress = if days.len() > 1 { Progress::More } else { Progress::Done };
             Ok(Step { gone: gone.into_iter().collect(), progress })
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     held::is_held,
-    step::{Gone, Progress, Step},
+    step::{DeletedRows, Progress, Step},
     sweep::{begin_sweep, delete_rows, give_up},
 };
 use crate::{
@@ -151,7 +151,7 @@ async fn delete(
     deletes: &[(&'static str, &str)],
     first: Uuid,
     last: Uuid,
-) -> Result<Vec<Gone>> {
+) -> Result<Vec<DeletedRows>> {
     let milliseconds =
         [uuid_bound(time_of(first)), uuid_bound(time_of(last).plus(Duration::from_millis(1)))];
     let mut gone = Vec::new();
@@ -162,7 +162,7 @@ async fn delete(
             .await
             .map_err(unavailable)?
             .rows_affected();
-        gone.extend((rows > 0).then_some(Gone { table, partitions: 0, rows }));
+        gone.extend((rows > 0).then_some(DeletedRows { table, partitions: 0, rows }));
     }
     Ok(gone)
 }

@@ -5,7 +5,7 @@ pub(super) const ROWS: u64 = 1_000;
 
 /// What was deleted from a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone {
+pub struct DeletedRows {
     pub table: &'static str,
     /// Number of partitions that were dropped.
     pub partitions: u64,
@@ -29,7 +29,7 @@ pub enum Progress {
 /// The outcome of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    pub gone: Vec<Gone>,
+    pub gone: Vec<DeletedRows>,
     pub progress: Progress,
 }
 
@@ -42,7 +42,10 @@ impl Step {
     pub(super) fn rows(table: &'static str, rows: u64) -> Self {
         let progress = if rows >= ROWS { Progress::More } else { Progress::Done };
         Self {
-            gone: (rows > 0).then_some(Gone { table, partitions: 0, rows }).into_iter().collect(),
+            gone: (rows > 0)
+                .then_some(DeletedRows { table, partitions: 0, rows })
+                .into_iter()
+                .collect(),
             progress,
         }
     }

@@ -1,5 +1,5 @@
-//! One exchange over HTTP/1.1: a connection from the pool or by the dialer, the request, the head
-//! of the answer, its body.
+//! Makes an exchange over HTTP/1.1: a connection from the pool or the dialer, the request, the head
+//! of the response, its body.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,8 +9,8 @@ use hyper::{
     client::conn::{TrySendError, http1::Builder},
 };
 use hyper_util::rt::TokioIo;
+use outrider_model::AttemptOutcome;
 use outrider_model::Result;
-use outrider_proto::dispatch::AttemptOutcome;
 use outrider_rpc::Dialer;
 use outrider_telemetry::catalogue::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
 use tokio::{
@@ -33,34 +33,34 @@ use super::{
 use crate::{
     bounds::WireBounds,
     measure::{self, Used},
-    options::Options,
+    options::{Given, Options},
 };
 
-/// How long a connection may take to be ready again after its answer was read.
+/// How long a connection may take to be ready again after its response was read.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
-/// As much of an answer as came before its body.
+/// The part of a response that arrived before its body.
 enum Head {
     Whole(Response<Incoming>),
-    /// The status line, and then not the rest.
+    /// The status line alone.
     Status(u16, End),
 }
 
-/// What a request on a connection came to.
+/// The result of a request on a connection.
 enum Asked {
     Answered(Head),
-    /// Nothing of the request went out.
+    /// No part of the request was sent.
     Unsent(Failure),
-    /// The connection ended before the first byte of an answer.
+    /// The connection ended before the first byte of a response.
     Ended(Failure),
     Failed(Failure),
 }
 
-/// How an exchange went.
+/// The result of an exchange.
 #[derive(Debug)]
 pub(crate) struct Exchanged {
     pub(crate) result: Result<Answer, Failure>,
-    /// The request went out twice: the endpoint may have got it twice.
+    /// Whether the request was sent twice. The endpoint may have received it twice.
     pub(crate) resent: bool,
 }
 
@@ -76,17 +76,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(options: &Options, dialer: Arc<dyn Dialer>) -> Result<Self> {
+    pub(crate) fn new(options: &Options, given: &Given, dialer: Arc<dyn Dialer>) -> Result<Self> {
         let mut http = Builder::new();
-        // The buffer alone bounds heads only roughly: it may hold more when the last read brought
-        // it.
+        // The buffer alone bounds heads only roughly, because the last read may exceed it.
         http.max_buf_size(options.response_head_bytes).max_header_size(options.response_head_bytes);
         let bounds = AnswerBounds::new(options);
         let timeouts =
             Timeouts { idle: options.pool_idle_timeout, told: options.pool_told_timeout };
         Ok(Self {
             dialer,
-            tls: tls::connector(&options.extra_roots, options.pool_idle_total)?,
+            tls: tls::connector(&given.extra_roots, options.pool_idle_total)?,
             http,
             pool: Arc::new(Pool::new(
                 options.pool_idle_per_host,
@@ -94,16 +93,16 @@ impl Client {
                 timeouts,
             )),
             bounds,
-            wire: options.wire,
+            wire: options.wire(),
             heads: HeadBounds {
-                interim: options.wire.interim_answers,
+                interim: options.response_interim_answers,
                 bytes: options.response_head_bytes,
                 kept: bounds,
             },
         })
     }
 
-    /// Idle connections that are kept.
+    /// Returns the number of idle connections.
     pub(crate) fn idle(&self) -> usize {
         self.pool.idle()
     }
@@ -113,9 +112,9 @@ impl Client {
         self.pool.sweep();
     }
 
-    /// One exchange within one deadline, from the dial to the end of the answer. `request` makes
-    /// the request, and is called when there is a connection to send it on, so that it is signed at
-    /// that moment.
+    /// Makes an exchange within one deadline, from the dial to the end of the response. `request`
+    /// builds the request. It is called when there is a connection, so that the request is signed
+    /// at that moment.
     pub(crate) async fn exchange<F>(
         &self,
         destination: &Destination,
@@ -139,7 +138,7 @@ impl Client {
                 }
                 Ok(answer)
             }
-            // The request may have arrived the first time: that was an attempt, and nothing was
+            // The request may have arrived the first time. That was an attempt, and nothing was
             // sent again.
             (Err(Failure::EgressUnavailable), Some(failure)) => {
                 return Exchanged { result: Err(failure), resent: false };
@@ -152,13 +151,13 @@ impl Client {
         Exchanged { result, resent }
     }
 
-    /// Sends on a connection from the pool, and waits for the head of the answer; none when it is
-    /// to be sent on a new one.
+    /// Sends on a connection from the pool, and waits for the head of the response. Returns `None`
+    /// if the request must be sent on a new connection.
     ///
-    /// The endpoint may have closed the connection while it was idle. When that is seen before
-    /// anything of the request was written, hyper gives the request back. When the connection ends
-    /// before the first byte of an answer, the endpoint has most likely not seen it: it is sent
-    /// once more, and what the first sending came to is in `first`.
+    /// The endpoint may have closed the connection while it was idle. If that is noticed before any
+    /// part of the request was written, hyper returns the request. If the connection ends before
+    /// the first byte of a response, the endpoint has most likely not seen the request. It is then
+    /// sent once more, and `first` contains the result of the first time.
     async fn ask_reused<F>(
         &self,
         destination: &Destination,
@@ -185,7 +184,7 @@ impl Client {
         }
     }
 
-    /// Sends on a new connection, and waits for the head of the answer.
+    /// Sends on a new connection, and waits for the head of the response.
     async fn ask_new<F>(
         &self,
         destination: &Destination,
@@ -205,8 +204,8 @@ impl Client {
         }
     }
 
-    /// Sends a request on a connection. Once the status line of an answer has come, it decides,
-    /// whatever becomes of the rest.
+    /// Sends a request on a connection. Once the status line of a response has arrived, it decides,
+    /// whatever happens to the rest.
     async fn ask(
         &self,
         connection: &mut Connection,
@@ -236,7 +235,7 @@ impl Client {
         }
     }
 
-    /// Reads the rest of an answer.
+    /// Reads the rest of a response.
     async fn read(&self, connection: &Connection, head: Head, deadline: Instant) -> Answer {
         match head {
             Head::Whole(response) => {
@@ -255,7 +254,7 @@ impl Client {
         let dialled =
             timeout_at(deadline, self.dialer.dial(&destination.host, destination.port)).await;
         let stream = dialled.map_err(late(Phase::Connecting))?.map_err(undialled)?;
-        // Small requests must not wait for acknowledgements; where it cannot be set they do.
+        // Small requests must not wait for acknowledgments. If this cannot be set, they do.
         let _ = stream.tcp().set_nodelay(true);
         let stream = Shown::new(stream);
         let look = stream.look();
@@ -279,7 +278,7 @@ impl Client {
         (Metered::new(stream, watch.clone(), self.wire), watch)
     }
 
-    /// One exchange over a plain stream, which is dropped after it.
+    /// Makes an exchange over a plain stream, which is dropped after it.
     pub(crate) async fn exchange_on<S>(
         &self,
         stream: S,
@@ -309,15 +308,15 @@ impl Client {
             .map_err(|error| broken(&error))?;
         let ending = watch.clone();
         let task = tokio::spawn(async move {
-            // The exchange that was under way sees the error; between exchanges nobody needs it.
+            // The exchange in flight sees the error. Between exchanges, it is not needed.
             let _ = connection.await;
             ending.end();
         });
         Ok(Connection::new(sender, watch, task.abort_handle()))
     }
 
-    /// What an error of an open connection means: what was found on the wire goes before what the
-    /// HTTP library says.
+    /// Converts an error of an open connection. A fault found on the wire takes precedence over the
+    /// error of the HTTP library.
     fn broken(&self, error: &hyper::Error, connection: &Connection) -> Failure {
         match connection.watch.fault() {
             Some(fault) => Failure::attempt(AttemptOutcome::BadResponse, fault.explain(&self.wire)),
@@ -325,8 +324,8 @@ impl Client {
         }
     }
 
-    /// Back to the pool, once the connection's task has seen the end of the exchange too. An
-    /// endpoint may answer before it has read the whole request, and never read the rest: such a
+    /// Returns the connection to the pool, once its task has noticed the end of the exchange too.
+    /// An endpoint may answer before it has read the whole request, and never read the rest. Such a
     /// connection is dropped.
     fn keep(&self, destination: &Destination, mut connection: Connection, told: Option<Duration>) {
         if !connection.watch.is_intact() {
@@ -352,7 +351,7 @@ impl Client {
     }
 }
 
-/// Sends, and waits for the head of the answer.
+/// Sends a request, and waits for the head of the response.
 async fn answered(
     connection: &mut Connection,
     request: Request<Body>,

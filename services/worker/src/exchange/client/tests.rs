@@ -22,13 +22,13 @@ fn request() -> Request<Body> {
         .unwrap()
 }
 
-// On one thread: nothing else runs between the end of the idle connection and the exchange that
-// takes it.
+// On one thread, so that nothing else runs between the end of the idle connection and the exchange
+// that takes it.
 #[tokio::test]
 async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
     let receiver = Receiver::start(Reply::status("200 OK")).await;
     let dialer = Arc::new(Loopback::default());
-    let client = Client::new(&quick(), dialer.clone()).unwrap();
+    let client = Client::new(&quick(), &Given::default(), dialer.clone()).unwrap();
     let entry = Arc::new(entry(&format!("http://hooks.example:{}/", receiver.port), |_| {}));
     let destination =
         Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();
@@ -43,12 +43,12 @@ async fn a_request_that_was_never_sent_goes_out_on_a_new_connection() {
     assert_eq!((receiver.count(), dialer.dials.load(Ordering::SeqCst)), (1, 1));
 }
 
-/// A client with an idle connection whose other side reads a byte of the request, answers with
-/// these, and closes; its destination is at this port.
+/// Returns a client with an idle connection. Its other side reads a byte of the request, sends
+/// these bytes and closes. Its destination has this port.
 async fn reused(answer: &'static [u8], port: u16) -> (Client, Arc<Loopback>, Arc<Destination>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let dialer = Arc::new(Loopback::default());
-    let client = Client::new(&quick(), dialer.clone()).unwrap();
+    let client = Client::new(&quick(), &Given::default(), dialer.clone()).unwrap();
     let entry = Arc::new(entry(&format!("http://hooks.example:{port}/"), |_| {}));
     let destination =
         Destinations::new(1, http::HeaderValue::from_static("t")).get(&entry).unwrap();

@@ -14,12 +14,13 @@ pub(crate) type Body = Full<Bytes>;
 /// A connection to an origin, with the task that drives it.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Body>,
-    /// What its streams found.
+    /// The observations of its streams.
     pub(crate) watch: Watch,
     task: AbortHandle,
-    /// For a look at its socket.
+    /// Allows a look at its socket.
     look: Option<Look>,
-    /// A request is under way: if this is dropped now, nobody will read the answer.
+    /// Whether a request is in flight. If the connection is dropped now, nothing will read the
+    /// response.
     busy: bool,
 }
 
@@ -28,24 +29,24 @@ impl Connection {
         Self { sender, watch, task, look: None, busy: false }
     }
 
-    /// The same, whose socket is looked at before it is used again.
+    /// Adds a look at the socket, which is used before the connection is reused.
     pub(crate) fn with_look(mut self, look: Look) -> Self {
         self.look = Some(look);
         self
     }
 
-    /// Whether its socket, if it can be looked at, has nothing to read and has not ended.
+    /// Whether its socket, if there is a look, has nothing to read and has not ended.
     pub(super) fn is_quiet(&self) -> bool {
         self.look.as_ref().is_none_or(Look::is_quiet)
     }
 
-    /// A request begins.
+    /// Marks the start of a request.
     pub(crate) fn begin(&mut self) {
         self.busy = true;
         self.watch.begin();
     }
 
-    /// The exchange is over on both sides.
+    /// Marks the end of the exchange on both sides.
     pub(crate) fn end(&mut self) {
         self.busy = false;
     }
@@ -53,7 +54,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // An idle one is closed in good order by its task, which sees that the sender is gone.
+        // The task of an idle connection closes it cleanly when it notices that the sender is gone.
         if self.busy {
             self.task.abort();
         }
@@ -68,7 +69,7 @@ pub(super) mod tests {
     use super::*;
     use crate::tests::bench::until;
 
-    /// An idle connection, and its other side.
+    /// Returns an idle connection, and its other side.
     pub(in crate::exchange::connections) async fn connection() -> (Connection, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         let (mut sender, connection) =

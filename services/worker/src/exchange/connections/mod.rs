@@ -1,4 +1,4 @@
-//! Connections to endpoints, and those that are kept between requests.
+//! Connections to endpoints, and the pool of idle ones.
 
 mod connection;
 mod origins;

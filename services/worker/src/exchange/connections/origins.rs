@@ -1,28 +1,27 @@
-//! How long idle connections to an origin are of use, as far as it has told or shown.
+//! How long idle connections to an origin are useful, according to its headers and its behavior.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use outrider_model::OrganizationId;
 use tokio::time::Instant;
 
-/// An origin of which nothing is heard for so long is forgotten.
+/// An inactive origin is forgotten after this time.
 const MEMORY: Duration = Duration::from_secs(600);
-/// Connections that would be kept for less are not kept.
+/// Connections that would be kept for less time are not kept.
 const SHORTEST: Duration = Duration::from_millis(50);
-/// Ends within so long of each other are one lesson: a receiver that restarts ends all its
-/// connections.
+/// Ends within this time count once, because a receiver that restarts ends all of its connections.
 const LESSON: Duration = Duration::from_secs(1);
 
 /// The bounds on how long idle connections are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    /// To an origin of which nothing is known.
+    /// For an unknown origin.
     pub(crate) idle: Duration,
-    /// The most that an origin can ask for.
+    /// The maximum that an origin can ask for.
     pub(crate) told: Duration,
 }
 
-/// An origin, and the organisation of the endpoint by which it is met.
+/// An origin, and the organization of the endpoint that uses it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Met<'a> {
     pub(crate) origin: &'a Arc<str>,
@@ -30,7 +29,7 @@ pub(crate) struct Met<'a> {
 }
 
 struct Keeping {
-    /// Who met it first, in whose share it is.
+    /// The organization that used it first, in whose share it counts.
     owner: OrganizationId,
     told: Option<Duration>,
     seen: Option<Duration>,
@@ -38,11 +37,11 @@ struct Keeping {
     heard: Instant,
 }
 
-/// What is known of origins, bounded in number. An organisation that meets many takes no room from
-/// the others: none has more than is left.
+/// The known origins, bounded in number. An organization with many takes no room from the others:
+/// none has more than what is left.
 pub(crate) struct Known {
     origins: HashMap<Arc<str>, Keeping>,
-    /// How many each organisation has of them.
+    /// The number of origins of each organization.
     shares: HashMap<OrganizationId, usize>,
     capacity: usize,
     timeouts: Timeouts,
@@ -53,7 +52,7 @@ impl Known {
         Self { origins: HashMap::new(), shares: HashMap::new(), capacity, timeouts }
     }
 
-    /// How long an idle connection to this origin is of use; zero when none is kept.
+    /// Returns how long an idle connection to this origin is useful. Zero if none is kept.
     pub(crate) fn time(&self, origin: &str) -> Duration {
         let Some(keeping) = self.origins.get(origin) else { return self.timeouts.idle };
         let time = keeping.told.unwrap_or(self.timeouts.idle);
@@ -61,7 +60,7 @@ impl Known {
         if time < SHORTEST { Duration::ZERO } else { time }
     }
 
-    /// An answer said `Keep-Alive: timeout`. Its end may be on its way before that.
+    /// Records `Keep-Alive: timeout` of a response. The end may be on its way before that.
     pub(crate) fn told(&mut self, met: Met<'_>, timeout: Duration, now: Instant) {
         let time = timeout
             .saturating_sub((timeout / 4).max(Duration::from_secs(1)))
@@ -71,17 +70,17 @@ impl Known {
         }
     }
 
-    /// The origin ended a connection that was idle for so long.
+    /// Records that the origin ended a connection that was idle for this long.
     pub(crate) fn ended(&mut self, met: Met<'_>, after: Duration, now: Instant) {
         self.learn(met, after * 3 / 4, now);
     }
 
-    /// It ended one that was idle for so long when the next request came.
+    /// Records that a connection that was idle for this long ended when it was used again.
     pub(crate) fn met(&mut self, met: Met<'_>, after: Duration, now: Instant) {
         self.learn(met, after / 2, now);
     }
 
-    /// Shortens the time, by half at most: one end may have other reasons.
+    /// Shortens the time, by half at most, because a single end may have other reasons.
     fn learn(&mut self, met: Met<'_>, time: Duration, now: Instant) {
         let known = self.time(met.origin);
         let Some(keeping) = self.about(met, now) else { return };
@@ -93,8 +92,8 @@ impl Known {
         (keeping.seen, keeping.lesson) = (Some(time.max(known / 2)), Some(now));
     }
 
-    /// What is known of it, if there is room in its organisation's share: after that, nobody has
-    /// more than what is left for the others.
+    /// Returns the entry of an origin, if there is room in the share of its organization: after
+    /// that, none has more than what is left for the others.
     fn about(&mut self, Met { origin, by }: Met<'_>, now: Instant) -> Option<&mut Keeping> {
         if !self.origins.contains_key(origin) {
             let (left, share) = (
@@ -208,9 +207,9 @@ mod tests {
         let greedy = (0..100).filter(|number| told(&mut known, 1, &format!("{number}"))).count();
         assert_eq!(greedy, 4, "half of all");
         assert!(told(&mut known, 2, "a") && told(&mut known, 2, "b") && told(&mut known, 3, "c"));
-        // The last is for one who has none, and then there is none.
+        // The last one is for an organization that has none. Then there is none left.
         assert!(!told(&mut known, 2, "d") && told(&mut known, 4, "d") && !told(&mut known, 5, "e"));
-        // What one knows serves all, and stays with who has it.
+        // An entry serves all organizations, and stays with its owner.
         assert!(told(&mut known, 5, "0"));
         assert_eq!((known.shares[&by(1)], known.shares.values().sum::<usize>()), (4, 8));
     }

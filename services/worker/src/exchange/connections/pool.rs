@@ -1,8 +1,8 @@
-//! Connections between requests.
+//! The pool of idle connections.
 //!
-//! hyper-util's pooling client is not used because three promises need what it does not give: the
-//! request back when it was never sent, a connection that is certainly new for the second try, and
-//! a bound on idle connections in all.
+//! hyper-util's pooling client lacks three things that our promises need: it does not return a
+//! request that was never sent, it does not guarantee a new connection for the second try, and it
+//! does not bound the total number of idle connections.
 
 use std::{
     collections::HashMap,
@@ -18,18 +18,19 @@ use super::{
     origins::{Known, Met, Timeouts},
 };
 
-/// How many origins are looked at for one that has many idle connections: whichever come first.
+/// How many origins are considered to find one with many idle connections. The first ones are
+/// taken.
 const LOOKED_AT: usize = 16;
 
 struct Idle {
     connection: Connection,
-    /// Whose endpoint used it last.
+    /// The organization whose endpoint used it last.
     by: OrganizationId,
     since: Instant,
 }
 
 impl Idle {
-    /// After what time the other side ended it, as far as its task has seen.
+    /// Returns the time after which the other side ended it, as far as its task has noticed.
     fn ended_after(&self) -> Option<Duration> {
         self.connection.watch.ended().map(|at| at.saturating_duration_since(self.since))
     }
@@ -42,7 +43,7 @@ impl Idle {
 /// A connection from the pool.
 pub(crate) struct Reused {
     pub(crate) connection: Connection,
-    /// How long it was idle.
+    /// How long the connection was idle.
     pub(crate) idle: Duration,
 }
 
@@ -53,8 +54,8 @@ struct State {
 }
 
 impl State {
-    /// Closes the oldest idle connection of an origin that has more than `own`; whether it found
-    /// one.
+    /// Closes the oldest idle connection of an origin that has more than `own`. Returns whether it
+    /// found one.
     fn make_room(&mut self, own: usize) -> bool {
         let some = self.origins.iter().take(LOOKED_AT);
         let Some((origin, most)) =
@@ -73,7 +74,7 @@ impl State {
     }
 }
 
-/// Idle connections, bounded for each origin and in all.
+/// Idle connections, bounded per origin and in total.
 pub(crate) struct Pool {
     state: Mutex<State>,
     per_origin: usize,
@@ -90,7 +91,7 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection to this origin that was used last, if it still seems good.
+    /// Returns the most recently used connection to this origin, if it still seems usable.
     pub(crate) fn take(&self, met: Met<'_>) -> Option<Reused> {
         loop {
             let (idle, time) = self.pop(met.origin)?;
@@ -98,7 +99,7 @@ impl Pool {
             if age >= time || !idle.is_good() {
                 continue;
             }
-            // A call of the system, outside of the lock.
+            // A system call, outside the lock.
             if idle.connection.is_quiet() {
                 return Some(Reused { connection: idle.connection, idle: age });
             }
@@ -106,7 +107,7 @@ impl Pool {
         }
     }
 
-    /// The idle connection that was used last, and for how long such a one is of use.
+    /// Returns the most recently used idle connection, and how long such a connection is useful.
     fn pop(&self, origin: &Arc<str>) -> Option<(Idle, Duration)> {
         let mut state = self.state();
         let idle = state.origins.get_mut(origin)?.pop()?;
@@ -118,19 +119,19 @@ impl Pool {
         Some((idle, time))
     }
 
-    /// A connection that was idle for so long ended when it was used again.
+    /// Records that a connection that was idle for this long ended when it was used again.
     pub(crate) fn met_its_end(&self, met: Met<'_>, idle: Duration) {
         self.state().known.met(met, idle, Instant::now());
     }
 
-    /// How many are kept.
+    /// Returns the number of idle connections.
     pub(crate) fn idle(&self) -> usize {
         self.state().total
     }
 
-    /// Keeps a connection on which nothing is under way, if there is room. Where all room is taken,
-    /// an origin that has more makes some. Otherwise a few with many idle connections would keep
-    /// all others from having any. `told` is for how long its last answer said that it would be
+    /// Keeps an idle connection, if there is room. If there is none, an origin with more
+    /// connections loses one. Otherwise a few origins with many idle connections would keep all
+    /// others from having any. `told` is the time for which its last response said that it would be
     /// kept.
     pub(crate) fn put(&self, met: Met<'_>, connection: Connection, told: Option<Duration>) {
         let Met { origin, by } = met;
@@ -153,7 +154,8 @@ impl Pool {
         state.total += 1;
     }
 
-    /// Closes what was idle too long, and forgets what the other side closed.
+    /// Closes connections that were idle for too long, and forgets those that the other side
+    /// closed.
     pub(crate) fn sweep(&self) {
         let mut state = self.state();
         let State { origins, total, known } = &mut *state;
@@ -253,7 +255,7 @@ mod tests {
         .await;
         pool.met_its_end(met(&origin), Duration::ZERO);
         assert_eq!(time(), KEPT.idle / 2, "the same lesson");
-        // What it tells counts as far as what it does.
+        // The header counts as far as the behavior agrees.
         let (near, _far) = connection().await;
         pool.put(met(&origin), near, Some(Duration::from_secs(8)));
         assert_eq!(time(), Duration::from_secs(6));
@@ -271,7 +273,7 @@ mod tests {
         let near = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
         let shown = crate::exchange::connections::Shown::new(outrider_rpc::Socket::from(near));
-        // Its task belongs to a stream that does not end: only the look can tell.
+        // Its task belongs to a stream that does not end, so only the look shows it.
         for quiet in [true, false] {
             let (idle, _other) = connection().await;
             pool.put(met(&origin), idle.with_look(shown.look()), None);

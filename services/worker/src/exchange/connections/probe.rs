@@ -1,7 +1,7 @@
-//! A look at the socket of a connection that belongs to the HTTP library's task.
+//! Looks at the socket of a connection that belongs to the task of the HTTP library.
 //!
-//! An idle connection that its endpoint has ended is good for the library until its task was
-//! polled. The kernel knows it before.
+//! The library considers an idle connection usable until its task is polled, even if the endpoint
+//! has ended it. The kernel knows earlier.
 
 use std::{
     io::{self, IoSlice},
@@ -15,12 +15,12 @@ use outrider_rpc::Socket;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that can be looked at while somebody else has it. Only a look ever waits for the lock,
-/// or makes one wait.
+/// A stream that can be looked at while something else owns it. Only a look ever waits for the
+/// lock, or causes a wait.
 #[derive(Debug)]
 pub(crate) struct Shown<S>(Arc<Mutex<S>>);
 
-/// The right to look. It does not keep the stream.
+/// Permits a look. Does not keep the stream alive.
 #[derive(Debug)]
 pub(crate) struct Look(Weak<Mutex<Socket>>);
 
@@ -41,7 +41,7 @@ impl Shown<Socket> {
 }
 
 impl Look {
-    /// Whether the connection stands, and nothing has come on it that nobody read.
+    /// Whether the connection is open, and has no unread bytes.
     pub(crate) fn is_quiet(&self) -> bool {
         let Some(stream) = self.0.upgrade() else { return false };
         let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);

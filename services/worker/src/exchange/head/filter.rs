@@ -1,4 +1,4 @@
-//! The stream that the HTTP library reads: each answer with a head that it takes.
+//! The stream that the HTTP library reads. Each response has a head that it accepts.
 
 use std::{
     io::{self, IoSlice},
@@ -14,18 +14,18 @@ use crate::exchange::{
     stream::{Watch, write_through},
 };
 
-/// Lies above TLS. Interim answers and irregular heads go no further; all else costs it a look at
-/// the head.
+/// Lies above TLS. Interim responses and irregular heads go no further. All others only cost a look
+/// at the head.
 pub(crate) struct Heads<S> {
     inner: S,
     watch: Watch,
     bounds: HeadBounds,
     exchange: u32,
     reader: Reader,
-    /// What was read and is still to be passed on.
+    /// Bytes that were read and must still be passed on.
     ahead: Vec<u8>,
     passed: usize,
-    /// Nothing is read after that.
+    /// Set when nothing more is read.
     ended: bool,
 }
 
@@ -43,7 +43,7 @@ impl<S> Heads<S> {
         }
     }
 
-    /// Passes on what was read already; false when there is nothing.
+    /// Passes on bytes that were read already. Returns false if there are none.
     fn pass_on(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let rest = &self.ahead[self.passed..];
         let fits = rest.len().min(buffer.remaining());
@@ -84,7 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             }
             let ahead = match this.reader.advance(came, &this.watch) {
                 Ok(Read::Same) => return Poll::Ready(Ok(())),
-                // Nothing that is given to the HTTP library would mean the end.
+                // An empty read would mean the end to the HTTP library.
                 Ok(Read::More) => Vec::new(),
                 Ok(Read::Instead(bytes)) => bytes,
                 Ok(Read::Rewritten(rewritten, rest)) => {
@@ -156,7 +156,7 @@ mod tests {
         }
         drop(far);
         let (mut text, mut buffer) = (Vec::new(), [0; 16]);
-        // The buffer is smaller than what is there.
+        // The buffer is smaller than the available bytes.
         while let Ok(length @ 1..) = near.read(&mut buffer).await {
             text.extend_from_slice(&buffer[..length]);
         }
@@ -165,7 +165,7 @@ mod tests {
             "HTTP/1.1 200 \r\ncontent-length: 4\r\nconnection: close\r\n\r\nbody"
         );
         let fields = watch.take_fields().unwrap();
-        assert_eq!((fields.len(), fields[0].name.as_str(), watch.take_fields()), (2, "a", None));
+        assert_eq!((fields.len(), fields[0].0.as_str(), watch.take_fields()), (2, "a", None));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The heads of answers, read before the HTTP library reads them.
+//! Reads the heads of responses before the HTTP library does.
 
 mod filter;
 mod reader;

@@ -1,13 +1,14 @@
-//! Heads that the HTTP library may read as they came.
+//! Heads that the HTTP library can read unchanged.
 
 use super::syntax::{is_blank, is_name, is_text, length};
 
-/// Header fields of a head that is passed on as it is: the HTTP library takes no more.
+/// Maximum number of header fields of a head that is passed on unchanged. The HTTP library accepts
+/// no more.
 pub(super) const FIELDS: usize = 100;
-/// Longest name of a field in such a head: the HTTP library has a limit too.
+/// Maximum length of a field name in such a head. The HTTP library has a limit too.
 const NAME_BYTES: usize = 256;
 
-/// Whether the HTTP library takes this head, and there is no doubt about where the answer ends.
+/// Whether the HTTP library accepts this head, and the end of the response is unambiguous.
 pub(super) fn is_regular(head: &[u8]) -> bool {
     let mut lines = head.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().and_then(|line| line.strip_suffix(b"\r\n"));
@@ -16,7 +17,7 @@ pub(super) fn is_regular(head: &[u8]) -> bool {
     else {
         return false;
     };
-    // A code that begins with a blank had another one before it.
+    // A code that begins with a blank is preceded by another blank.
     if is_blank(&head[9])
         || reason.first().is_some_and(|byte| *byte != b' ')
         || !reason.iter().all(is_text)

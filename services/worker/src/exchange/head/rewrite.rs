@@ -1,24 +1,25 @@
-//! A head that the HTTP library would refuse, or might frame otherwise than somebody before it.
+//! Rewrites heads that the HTTP library would refuse, or might frame differently than a program
+//! before it.
 //!
-//! What names the end of the answer is read as RFC 9112 wants it, all else as far as it can be. The
-//! library gets a head with the status and the framing alone. Wherever there is doubt, the
-//! connection is not used again: the answer to one event must never be taken for that to another.
-
-use outrider_proto::dispatch::Header;
+//! Fields that determine the end of the response are read as RFC 9112 requires, all others as far
+//! as possible. The library gets a head with only the status and the framing. In doubt, the
+//! connection is not used again, because the response to one event must never be taken for that to
+//! another.
 
 use super::syntax::{is_blank, is_name, is_text, length, status, without_end};
 use crate::exchange::answer_bounds::AnswerBounds;
 
-/// What the HTTP library gets for a head, and what is kept of it.
+/// The replacement of a head for the HTTP library, and its recorded fields.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rewritten {
     pub(crate) head: Vec<u8>,
-    pub(crate) fields: Vec<Header>,
-    /// Where the body ends is not known, or the head was not read whole: nothing after it is read.
+    pub(crate) fields: Vec<(String, String)>,
+    /// Whether nothing after the head is read, because the end of the body is unknown or the head
+    /// was not read completely.
     pub(crate) ends: bool,
 }
 
-/// Makes a plain head of one with a status line. `cut` when not all of it is there.
+/// Makes a plain head of one with a status line. `cut` says that the head is incomplete.
 pub(crate) fn rewrite(head: &[u8], cut: bool, bounds: AnswerBounds) -> Rewritten {
     let mut lines = head.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
@@ -30,22 +31,22 @@ pub(crate) fn rewrite(head: &[u8], cut: bool, bounds: AnswerBounds) -> Rewritten
     reading.conclude(cut)
 }
 
-/// What the fields read so far say.
+/// The state after the fields read so far.
 struct Reading {
     status: u16,
-    /// HTTP/1.0.
+    /// Whether the version is HTTP/1.0.
     old: bool,
     bounds: AnswerBounds,
     room: usize,
-    /// The field under way, whose next line may be a fold of it.
+    /// The current field. The next line may be folded into it.
     field: Option<(String, Vec<u8>)>,
-    fields: Vec<Header>,
+    fields: Vec<(String, String)>,
     length: Option<u64>,
-    /// The codings of all Transfer-Encoding, in order.
+    /// The codings of all Transfer-Encoding fields, in order.
     codings: Option<Vec<u8>>,
-    /// What cannot be read names the end of the answer.
+    /// Whether an unreadable field determines the end of the response.
     unreadable: bool,
-    /// Something else is not as it should be.
+    /// Whether another part is irregular.
     doubt: bool,
     close: bool,
 }
@@ -54,7 +55,7 @@ impl Reading {
     fn new(first: &[u8], bounds: AnswerBounds) -> Self {
         let line = without_end(first);
         Self {
-            // The line was judged when it came.
+            // The line was checked when it arrived.
             status: status(line).ok().flatten().unwrap_or_default(),
             old: line.get(7) == Some(&b'0'),
             doubt: !first.ends_with(b"\r\n") || !is_plain(line),
@@ -101,7 +102,8 @@ impl Reading {
         self.field = Some((String::from_utf8_lossy(name).to_ascii_lowercase(), value.to_vec()));
     }
 
-    /// A line that is no field. It may have been meant to be one that names the end of the answer.
+    /// Handles a line that is not a field. It may have been meant as one that determines the end of
+    /// the response.
     fn drop_line(&mut self, line: &[u8]) {
         self.doubt = true;
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -135,7 +137,7 @@ impl Reading {
         self.keep(name, value);
     }
 
-    /// Keeps the fields that fit.
+    /// Records the field if it fits.
     fn keep(&mut self, name: String, value: &[u8]) {
         if self.fields.len() >= self.bounds.headers || name.len() + value.len() > self.room {
             return;
@@ -143,11 +145,11 @@ impl Reading {
         let value = String::from_utf8_lossy(value).into_owned();
         if let Some(room) = self.room.checked_sub(name.len() + value.len()) {
             self.room = room;
-            self.fields.push(Header { name, value });
+            self.fields.push((name, value));
         }
     }
 
-    /// All lengths, in a list or in fields of their own, must be the same.
+    /// All lengths, in a list or in separate fields, must be equal.
     fn lengths(&mut self, value: &[u8]) {
         for element in elements(value) {
             let length = length(element);
@@ -161,7 +163,7 @@ impl Reading {
         let bodiless = matches!(self.status, 204 | 304);
         let coding = self.codings.as_deref().map(Coding::of);
         let unreadable = cut || self.unreadable || coding == Some(Coding::Unreadable);
-        // Chunks in HTTP/1.0 or beside a length are what requests and answers are smuggled with.
+        // Chunks in HTTP/1.0 or beside a length are used for smuggling.
         let mixed = coding.is_some() && (self.old || self.length.is_some());
         let mut close = self.close || self.old || self.doubt || mixed || unreadable;
         let framing = match (coding, self.length) {
@@ -179,7 +181,7 @@ impl Reading {
     }
 }
 
-/// Whether a status line is as it should be.
+/// Whether a status line is regular.
 fn is_plain(line: &[u8]) -> bool {
     let code = line.strip_prefix(b"HTTP/1.1 ").and_then(<[u8]>::first);
     code.is_some_and(u8::is_ascii_digit) && line.iter().all(is_text)
@@ -189,11 +191,11 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// What Transfer-Encoding says of the end of the body.
+/// The end of the body according to Transfer-Encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Chunked,
-    /// The end of the connection.
+    /// The body ends with the connection.
     ToEnd,
     Unreadable,
 }
@@ -230,8 +232,8 @@ mod tests {
         rewrite(head, false, bounds)
     }
 
-    /// The framing of a head: what it names, whether the connection is closed, and whether nothing
-    /// more is read.
+    /// Returns the framing of a head, whether the connection is closed, and whether nothing more is
+    /// read.
     fn framing(rewritten: &Rewritten) -> (String, bool, bool) {
         let head = String::from_utf8(rewritten.head.clone()).unwrap();
         let fields = head.strip_prefix("HTTP/1.1 200 \r\n").unwrap().strip_suffix("\r\n").unwrap();
@@ -244,7 +246,7 @@ mod tests {
     }
 
     fn kept(rewritten: &Rewritten) -> Vec<(&str, &str)> {
-        rewritten.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect()
+        rewritten.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
                 "{status:?}"
             );
         }
-        // What is clear may go on.
+        // Unambiguous heads keep their connection.
         for (fields, length) in [
             ("Content-Length: 5\r\nContent-Length: 05\r\n", "content-length: 5"),
             ("Content-Length: 5, 5\r\n", "content-length: 5"),
@@ -368,7 +370,7 @@ mod tests {
         ] {
             assert_eq!(framing(&read(fields)), (String::new(), true, true), "{fields:?}");
         }
-        // Without a body there is nothing to doubt but the connection.
+        // Without a body, only the connection is in doubt.
         for status in [204, 304] {
             let head = format!("HTTP/1.1 {status} A\r\nContent-Length: x\r\n\r\n");
             assert_eq!(

@@ -1,17 +1,18 @@
-//! The parts of a head, as HTTP/1 spells them.
+//! The syntax of the parts of an HTTP/1 head.
 
 use crate::fault::Fault;
 
-/// The status code ends within so many bytes of its line.
+/// Maximum number of bytes of a line up to the end of the status code.
 const STATUS_BYTES: usize = 32;
 
-/// A line without its end: a line feed, with or without a carriage return.
+/// Returns a line without its end, which is a line feed with or without a carriage return.
 pub(super) fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// The code in a status line; none while it has not come. What follows it is not looked at.
+/// Returns the code in a status line, or `None` while it has not arrived. Ignores the rest of the
+/// line.
 pub(super) fn status(line: &[u8]) -> Result<Option<u16>, Fault> {
     const VERSION: &[u8] = b"HTTP/1.";
     let known = line.len().min(VERSION.len());
@@ -41,12 +42,12 @@ pub(super) fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// What a value, or a reason, may hold.
+/// Whether a byte is permitted in a value or a reason.
 pub(super) fn is_text(byte: &u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
-/// Whether this is the name of a header field: a token of RFC 9110.
+/// Whether a text is the name of a header field: a token of RFC 9110.
 pub(super) fn is_name(name: &[u8]) -> bool {
     const TOKEN: [bool; 256] = {
         let mut token = [false; 256];
@@ -66,12 +67,12 @@ pub(super) fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
-/// A Content-Length of digits alone.
+/// Parses a Content-Length that consists of digits alone.
 pub(super) fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    // The largest is no length for the HTTP library.
+    // The HTTP library does not accept the largest number as a length.
     value.iter().try_fold(0, |length: u64, digit| {
         let length = length.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
         i64::try_from(length).is_ok().then_some(length)

@@ -1,4 +1,4 @@
-//! The lowest stream: it counts what is read.
+//! The lowest stream, which counts reads.
 
 use std::{
     io::{self, IoSlice},
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::watch::Watch;
 use crate::{bounds::WireBounds, fault::Fault};
 
-/// Counts what is read in each exchange. What comes between two exchanges counts to the former.
+/// Counts the reads of each exchange. Data between two exchanges counts for the former.
 pub(crate) struct Metered<S> {
     inner: S,
     watch: Watch,
@@ -26,7 +26,7 @@ impl<S> Metered<S> {
         Self { inner, watch, bounds, exchange: 0, bytes: 0, reads: 0 }
     }
 
-    /// Counts a read, and says what it exceeds.
+    /// Counts a read. Returns the bound that it exceeds.
     fn count(&mut self, read: usize) -> Option<Fault> {
         let exchange = self.watch.exchange();
         if exchange != self.exchange {
@@ -43,7 +43,7 @@ impl<S> Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// What a write that may have failed is taken for.
+    /// Treats a failed write as successful.
     fn taken<T>(&self, written: Poll<io::Result<T>>, whole: T) -> Poll<io::Result<T>> {
         self.watch.set_stuck(written.is_pending());
         match written {
@@ -71,9 +71,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-/// Writes that fail are dropped, and it is reading that tells how the exchange ends: an endpoint
-/// may answer and close before it has read the whole request, and its answer may come with the
-/// reset.
+/// Failed writes are dropped, and reading determines how the exchange ends. An endpoint may answer
+/// and close before it has read the whole request, and its response may arrive with the reset.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,

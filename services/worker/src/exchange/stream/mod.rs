@@ -1,9 +1,9 @@
 //! The streams of a connection, with the bounds that the HTTP and TLS libraries do not have.
 //!
-//! [`Metered`] lies below TLS: it counts the bytes and reads of each exchange, so that nothing that
-//! an endpoint can send (TLS records without content, session tickets, chunks of one byte, chunk
-//! extensions, trailers) costs more than a bounded time. [`Secure`] lies above TLS. The reader of
-//! heads ([`super::head`]) lies above both.
+//! [`Metered`] lies below TLS. It counts the bytes and reads of each exchange, so that everything
+//! that an endpoint can send (TLS records without content, session tickets, chunks of one byte,
+//! chunk extensions, trailers) costs a bounded time. [`Secure`] lies above TLS. The reader of heads
+//! ([`super::head`]) lies above both.
 
 mod metered;
 mod secure;

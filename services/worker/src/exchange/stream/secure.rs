@@ -11,14 +11,14 @@ use tokio_rustls::client::TlsStream;
 
 use super::write_through::write_through;
 
-/// A connection under TLS that gives what came intact before a fault, and only then the fault.
+/// A TLS connection that returns intact data before a fault, and only then the fault.
 ///
-/// Records that come together are decrypted together; when one of them is at fault, the library
-/// tells the fault at once. The answer before it counts: an endpoint that answered 2xx must not get
-/// the event again because its TLS ended badly.
+/// Records that arrive together are decrypted together. If one of them has a fault, the library
+/// reports it at once. But the response before it counts: an endpoint that returned 2xx must not
+/// get the event again because its TLS connection ended badly.
 pub(crate) struct Secure<S> {
     inner: TlsStream<S>,
-    /// The fault, while what came before it is read.
+    /// The fault, while the data before it is read.
     fault: Option<io::Error>,
 }
 
@@ -27,7 +27,7 @@ impl<S> Secure<S> {
         Self { inner, fault: None }
     }
 
-    /// Reads what was decrypted already; false when there is nothing.
+    /// Reads data that was decrypted already. Returns false if there is none.
     fn drain(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let decrypted =
             self.inner.get_mut().1.reader().read(buffer.initialize_unfilled()).unwrap_or(0);

@@ -1,6 +1,6 @@
-//! Writes that a stream passes on to the one below it.
+//! Passes writes of a stream on to the one below it.
 
-/// Passes writes on as they are.
+/// Passes writes on unchanged.
 macro_rules! write_through {
     ($stream:ident, $($bound:tt)+) => {
         impl<S: $($bound)+> AsyncWrite for $stream<S> {

@@ -10,8 +10,8 @@ use tokio_rustls::{
 
 use crate::trust::Trust;
 
-/// Trusts the authorities of the web and `extra_roots`. Of so many hosts TLS sessions are
-/// remembered, which are resumed on new connections.
+/// Trusts the public authorities and `extra_roots`. Remembers TLS sessions of this many hosts,
+/// which are resumed on new connections.
 pub(crate) fn connector(
     extra_roots: &[CertificateDer<'static>],
     sessions: usize,
@@ -21,8 +21,7 @@ pub(crate) fn connector(
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?
-        // It is the library's own verifier, with certificates that are trusted themselves beside
-        // it.
+        // This is the library's own verifier, plus certificates that are trusted themselves.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(trust))
         .with_no_client_auth();

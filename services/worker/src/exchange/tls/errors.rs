@@ -1,4 +1,4 @@
-//! Faults of TLS, in words for the owner of an endpoint.
+//! Explains TLS errors to the owner of an endpoint.
 
 use std::{error::Error as StdError, io};
 
@@ -7,10 +7,10 @@ use tokio_rustls::rustls::{CertificateError, Error, OtherError};
 
 use crate::{bounds::WireBounds, fault::Fault, trust::Untrusted};
 
-/// Longest text of a TLS error that is reported, in bytes: certificates can name many hosts.
+/// Maximum length of the text of a TLS error, in bytes. Certificates can name many hosts.
 const TEXT_BYTES: usize = 256;
 
-/// Why a handshake failed.
+/// Returns the reason why a handshake failed.
 pub(crate) fn handshake(error: &io::Error, bounds: &WireBounds) -> String {
     let inner = error.get_ref();
     let cause = inner.and_then(|inner| inner.downcast_ref::<Error>());
@@ -33,8 +33,8 @@ pub(crate) fn handshake(error: &io::Error, bounds: &WireBounds) -> String {
     cut(format!("the TLS handshake failed: {why}"))
 }
 
-/// The alert by which an endpoint ended a connection after the handshake, as one that wants a
-/// client certificate does in TLS 1.3.
+/// Returns the alert with which an endpoint ended a connection after the handshake. In TLS 1.3, an
+/// endpoint that requires a client certificate does this.
 pub(crate) fn alert_after(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -53,7 +53,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// An error of the library, or what our own judgement of certificates says.
+/// Describes an error of the library, or of our own verification of certificates.
 pub(crate) fn tls(error: &Error) -> String {
     let of_ours = match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(error))) => {
@@ -71,6 +71,7 @@ mod tests {
     use tokio_rustls::rustls::{AlertDescription, pki_types::ServerName};
 
     use super::*;
+    use crate::options::Options;
 
     #[test]
     fn our_own_judgement_is_told_and_a_long_text_is_cut() {
@@ -83,7 +84,7 @@ mod tests {
                 expected: ServerName::try_from("a.example").unwrap(),
                 presented: vec![format!("DnsName(\"{}\")", "b".repeat(400))],
             }));
-        assert_eq!(handshake(&long, &WireBounds::default()).len(), TEXT_BYTES);
+        assert_eq!(handshake(&long, &Options::default().wire()).len(), TEXT_BYTES);
     }
 
     #[test]
@@ -94,7 +95,7 @@ mod tests {
             (io::ErrorKind::BrokenPipe, "the connection broke"),
         ] {
             assert_eq!(
-                handshake(&kind.into(), &WireBounds::default()),
+                handshake(&kind.into(), &Options::default().wire()),
                 format!("the TLS handshake failed: {end}")
             );
         }

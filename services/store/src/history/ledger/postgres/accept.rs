@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use outrider_model::{EventId, Timestamp};
+use outrider_model::{EventId, Timestamp, UsedKey};
 use sqlx::{Connection as _, PgConnection, Row};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::{
         commit_log::logged,
         ledger::keys::{self, Key, KeyClaim, KeyHolder},
     },
-    ledger::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey},
+    ledger::{Accepted, FoundEvent, LedgerError, NewEvent},
 };
 
 /// A key that is held is not claimed. If several claim a key concurrently, the index lets one win,

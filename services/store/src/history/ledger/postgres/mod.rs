@@ -12,7 +12,7 @@ mod tests;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
 use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
 use sqlx::PgConnection;
 
@@ -22,7 +22,7 @@ use crate::{
     history::commit_log,
     ledger::{
         Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-        NewEvent, QueuedRef, Settled, Standing, UsedKey,
+        NewEvent, PendingSummary, QueuedRef, Settled,
     },
 };
 use dropped_days::{is_old, without_dropped};
@@ -201,9 +201,13 @@ impl Ledger for PostgresLedger {
         .await
     }
 
-    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
+    async fn pending_summary(
+        &self,
+        now: Timestamp,
+        count_limit: u32,
+    ) -> Result<PendingSummary, LedgerError> {
         self.run(async |connection| {
-            feed::standing(connection, now, count_limit).await.map_err(failed)
+            feed::pending_summary(connection, now, count_limit).await.map_err(failed)
         })
         .await
     }

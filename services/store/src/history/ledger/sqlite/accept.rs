@@ -6,7 +6,7 @@ use std::{
     sync::LazyLock,
 };
 
-use outrider_model::{EventId, PendingDelivery, Timestamp};
+use outrider_model::{EventId, PendingDelivery, Timestamp, UsedKey};
 use sqlx::{Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::{
         commit_log,
         ledger::keys::{self, Key, KeyClaim, KeyHolder},
     },
-    ledger::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey},
+    ledger::{Accepted, FoundEvent, LedgerError, NewEvent},
 };
 
 pub(super) const HOLDER: &str =

@@ -14,7 +14,7 @@ use crate::{
         chunked::{Bound, Chunked},
         codec::{corrupt, count, map_from_json, number, pending_from_row, trace_from_json},
     },
-    ledger::{Backlog, Claim, ClaimedJob, LedgerError, QueuedRef, Standing},
+    ledger::{Backlog, Claim, ClaimedJob, LedgerError, PendingSummary, QueuedRef},
 };
 
 /// Steps from endpoint to endpoint through the index of unqueued deliveries.
@@ -253,11 +253,11 @@ pub(super) async fn overdue(
     rows.iter().map(queued).collect()
 }
 
-pub(super) async fn standing(
+pub(super) async fn pending_summary(
     pool: &SqlitePool,
     now: Timestamp,
     count_limit: u32,
-) -> Result<Standing, sqlx::Error> {
+) -> Result<PendingSummary, sqlx::Error> {
     let active = EndpointState::Active as i16;
     let row = sqlx::query(STANDING)
         .bind(now.0)
@@ -266,7 +266,7 @@ pub(super) async fn standing(
         .fetch_one(pool)
         .await?;
     let pending: i64 = row.try_get("pending")?;
-    Ok(Standing {
+    Ok(PendingSummary {
         pending: pending.unsigned_abs(),
         oldest_due: row.try_get::<Option<i64>, _>("oldest_due")?.map(Timestamp),
     })

@@ -12,7 +12,7 @@ mod writer;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp};
+use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
 use sqlx::SqlitePool;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     history::commit_log,
     ledger::{
         Accepted, Backlog, CancelScope, Claim, ClaimedJob, FoundEvent, Ledger, LedgerError,
-        LedgerOptions, NewEvent, QueuedRef, Settled, Standing, UsedKey,
+        LedgerOptions, NewEvent, PendingSummary, QueuedRef, Settled,
     },
 };
 use errors::failed;
@@ -181,8 +181,12 @@ impl Ledger for SqliteLedger {
             .await
     }
 
-    async fn standing(&self, now: Timestamp, count_limit: u32) -> Result<Standing, LedgerError> {
-        feed::standing(&self.pool, now, count_limit).await.map_err(failed)
+    async fn pending_summary(
+        &self,
+        now: Timestamp,
+        count_limit: u32,
+    ) -> Result<PendingSummary, LedgerError> {
+        feed::pending_summary(&self.pool, now, count_limit).await.map_err(failed)
     }
 
     async fn prepare(&self, _now: Timestamp) -> Result<(), LedgerError> {

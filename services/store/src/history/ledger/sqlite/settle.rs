@@ -8,7 +8,7 @@ use std::{
 
 use outrider_model::{
     Attempt, DeliveryId, ProjectId, Timestamp,
-    delivery::{Report, Step, step},
+    delivery::{JobVerdict, Step, step},
 };
 use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
@@ -124,7 +124,7 @@ impl Log<'_> {
 impl Outcome {
     fn apply(&mut self, report: &Settled) -> bool {
         let Some(row) = self.rows.get_mut(&report.delivery) else { return false };
-        let known = Report {
+        let known = JobVerdict {
             attempt: report.attempt,
             generation: report.generation,
             attempted: report.record.is_some(),

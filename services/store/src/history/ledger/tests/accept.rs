@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrider_model::{EndpointId, Timestamp};
+use outrider_model::{EndpointId, Timestamp, UsedKey};
 
 use crate::{
-    ledger::{Accepted, FoundEvent, LedgerError, NewEvent, UsedKey},
+    ledger::{Accepted, FoundEvent, LedgerError, NewEvent},
     testing::{
         backends::with_granted_rights_too,
         world::{DAY, EPOCH, SUCCESS, World, attempted, route},

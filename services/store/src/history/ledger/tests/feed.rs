@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use outrider_model::{EndpointId, EndpointState, Timestamp, Trace};
 
 use crate::{
-    ledger::{Claim, QueuedRef, Standing},
+    ledger::{Claim, PendingSummary, QueuedRef},
     testing::{
         backends::with_granted_rights_too,
         world::{EPOCH, World, route},
@@ -237,9 +237,9 @@ mod preparing {
 async fn the_oldest_due_is_known_while_it_may_be_sent(world: World) {
     let endpoints = endpoints(&world, 4);
     let at = |seconds: u64| world.now.plus(Duration::from_secs(seconds));
-    let standing =
-        async |now: Timestamp, limit: u32| world.ledger.standing(now, limit).await.unwrap();
-    assert_eq!(standing(at(100), 10).await, Standing { pending: 0, oldest_due: None });
+    let summary =
+        async |now: Timestamp, limit: u32| world.ledger.pending_summary(now, limit).await.unwrap();
+    assert_eq!(summary(at(100), 10).await, PendingSummary { pending: 0, oldest_due: None });
     // Unqueued and queued twice.
     for (endpoint, late, epoch) in
         [(0, 20, None), (0, 10, None), (1, 30, Some(EPOCH)), (2, 40, None), (3, 5, Some(EPOCH))]
@@ -249,21 +249,21 @@ async fn the_oldest_due_is_known_while_it_may_be_sent(world: World) {
         new.deliveries[0].due_at = at(late);
         world.ledger.accept(&[new], world.keys_since()).await.unwrap();
     }
-    assert_eq!(standing(at(100), 100).await, Standing { pending: 5, oldest_due: Some(at(5)) });
-    assert_eq!(standing(at(100), 3).await.pending, 3, "no more are counted than asked for");
-    assert_eq!(standing(at(4), 100).await.oldest_due, None, "nothing is due yet");
+    assert_eq!(summary(at(100), 100).await, PendingSummary { pending: 5, oldest_due: Some(at(5)) });
+    assert_eq!(summary(at(100), 3).await.pending, 3, "no more are counted than asked for");
+    assert_eq!(summary(at(4), 100).await.oldest_due, None, "nothing is due yet");
     world.execute("DELETE FROM pending_deliveries WHERE queued_epoch IS NOT NULL").await;
-    assert_eq!(standing(at(100), 100).await.oldest_due, Some(at(10)));
+    assert_eq!(summary(at(100), 100).await.oldest_due, Some(at(10)));
     world.gate(endpoints[0], EndpointState::Paused, None).await;
     assert_eq!(
-        standing(at(100), 100).await.oldest_due,
+        summary(at(100), 100).await.oldest_due,
         Some(at(40)),
         "what is paused waits rightly"
     );
     world.gate(endpoints[2], EndpointState::Active, Some(at(1))).await;
     assert_eq!(
-        standing(at(100), 100).await,
-        Standing { pending: 3, oldest_due: None },
+        summary(at(100), 100).await,
+        PendingSummary { pending: 3, oldest_due: None },
         "what is deleted is cancelled"
     );
 }

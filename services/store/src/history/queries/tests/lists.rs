@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outrider_model::{
     AttemptOutcome, Delivery, DeliveryId, DeliveryReason, DeliveryStatus, EndpointState, EventId,
-    Page, PageRequest, Reason, Timestamp, Verdict, page::AttemptPlace,
+    Page, PageRequest, Reason, Timestamp, Verdict, page::AttemptPosition,
 };
 
 use crate::{
@@ -28,7 +28,7 @@ on_both_backends! {
 }
 
 const ALL: PageRequest = PageRequest { size: 500, from: None };
-const ALL_ATTEMPTS: PageRequest<AttemptPlace> = PageRequest { size: 500, from: None };
+const ALL_ATTEMPTS: PageRequest<AttemptPosition> = PageRequest { size: 500, from: None };
 
 async fn events_come_back_as_they_were(world: World) {
     let scene = Scene::of(world).await;
@@ -291,7 +291,7 @@ async fn attempts_are_listed_by_their_start_and_those_of_a_delivery_by_number(wo
         }
     }
     expected.sort_unstable_by_key(|attempt| std::cmp::Reverse((attempt.0, attempt.1)));
-    let list = async |filter: &AttemptFilter, page: PageRequest<AttemptPlace>| {
+    let list = async |filter: &AttemptFilter, page: PageRequest<AttemptPosition>| {
         let page =
             store.list_attempts(&scene.principal, world.project, filter, page).await.unwrap();
         let seen = |attempt: &outrider_model::Attempt| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use outrider_model::{
     AttemptOutcome, DeliveryId, DeliveryStatus, EventId, PageRequest, Timestamp,
     id::uuid_bound,
-    page::{AttemptPlace, Cursor},
+    page::{AttemptPosition, Cursor},
 };
 use sea_orm::{ConnectionTrait, DbBackend, QueryTrait, Statement, TransactionTrait};
 use uuid::Uuid;
@@ -166,8 +166,8 @@ fn delivery_statements(scene: &Scene, page: PageRequest) -> Vec<Statement> {
 }
 
 /// The same page for attempts that started at the time of their ids.
-fn of_attempts(page: PageRequest) -> PageRequest<AttemptPlace> {
-    let place = |id: Uuid| AttemptPlace { number: 1, started_at: EventId(id).time(), id };
+fn of_attempts(page: PageRequest) -> PageRequest<AttemptPosition> {
+    let place = |id: Uuid| AttemptPosition { number: 1, started_at: EventId(id).time(), id };
     let from = page.from.map(|cursor| match cursor {
         Cursor::After(id) => Cursor::After(place(id)),
         Cursor::Before(id) => Cursor::Before(place(id)),
@@ -175,7 +175,7 @@ fn of_attempts(page: PageRequest) -> PageRequest<AttemptPlace> {
     PageRequest { size: page.size, from }
 }
 
-fn attempt_statements(scene: &Scene, page: PageRequest<AttemptPlace>) -> Vec<Statement> {
+fn attempt_statements(scene: &Scene, page: PageRequest<AttemptPosition>) -> Vec<Statement> {
     let any = AttemptFilter::default;
     let event = outrider_model::EventId::new(scene.world.now.minus(Duration::from_secs(41_000)), 0);
     let delivery = DeliveryId::derive(event.time(), event, scene.endpoint, 0);

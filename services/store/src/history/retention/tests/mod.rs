@@ -10,7 +10,7 @@ use outrider_migrations::partitions::{LEDGER, of_day};
 use outrider_model::{DeliveryId, EventId, ProjectSpec, Reason, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Gone, Progress};
+use super::{DeletedRows, Progress};
 use crate::{
     Backend, Directory, DirectoryOptions, NewEvent, Store,
     days::{DAY_MICROS, day_of},
@@ -78,7 +78,7 @@ async fn settle(world: &World, new: &NewEvent) {
 }
 
 /// Sweeps all days before a time. Returns the held days, and what was deleted.
-async fn sweep(store: &Store, before: Timestamp) -> (Vec<i32>, Vec<Gone>) {
+async fn sweep(store: &Store, before: Timestamp) -> (Vec<i32>, Vec<DeletedRows>) {
     let (mut held, mut went) = (Vec::new(), Vec::new());
     for day in store.old_days(before).await.unwrap() {
         let is_held = store.is_day_held(day).await.unwrap();

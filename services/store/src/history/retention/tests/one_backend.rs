@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, TransactionTrait};
 use super::{DAY, adds_up, counts, days_ago, delivered, literal, pending, sweep};
 use crate::{
     days::day_of,
-    history::retention::{Gone, Progress, sweep::begin_sweep},
+    history::retention::{DeletedRows, Progress, sweep::begin_sweep},
     testing::{
         scene::Scene,
         world::{SUCCESS, World, attempted},
@@ -124,7 +124,7 @@ async fn a_large_day_goes_in_chunks() {
         world.ledger.accept(&[new], world.keys_since()).await.unwrap();
     }
     let first = world.store.drop_day(day_of(at)).await.unwrap();
-    let four = vec![Gone { table: "events", partitions: 0, rows: 4 }];
+    let four = vec![DeletedRows { table: "events", partitions: 0, rows: 4 }];
     assert_eq!((first.gone, first.progress), (four, Progress::More), "4 MiB at once");
     adds_up(&world.store).await;
     sweep(&world.store, world.now).await;

@@ -1,9 +1,9 @@
-//! The head of an answer, read before the HTTP library reads it: leniently, but strictly in what
-//! tells where the answer ends.
+//! Reads the head of a response before the HTTP library does: leniently, but strictly in everything
+//! that determines where the response ends.
 //!
-//! The library refuses an answer for a folded line or a header field too many, although its status
-//! was clear. So [`Reader`] finds the head of each exchange's final answer. A head that is regular
-//! goes on as it came. For any other, the library gets one that `rewrite` makes of it.
+//! The library refuses a response with a folded line or one header field too many, although its
+//! status was clear. So [`Reader`] finds the head of the final response of each exchange. A regular
+//! head is passed on unchanged. For any other, the library gets the one that `rewrite` makes of it.
 
 use super::{
     regular::is_regular,
@@ -15,49 +15,49 @@ use crate::{
     fault::Fault,
 };
 
-/// What the HTTP library is to read.
+/// The bytes for the HTTP library.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// Nothing yet: the head is not whole.
+    /// None yet, because the head is incomplete.
     More,
-    /// The bytes as they came.
+    /// The bytes as they arrived.
     Same,
-    /// These bytes instead of all that came.
+    /// These bytes instead of all that arrived.
     Instead(Vec<u8>),
     /// A head of our own, and then these bytes.
     Rewritten(Rewritten, Vec<u8>),
 }
 
-/// Reads the bytes of one exchange until the head of its final answer has come.
+/// Reads the bytes of an exchange until the head of its final response has arrived.
 #[derive(Debug)]
 pub(crate) struct Reader {
     bounds: HeadBounds,
-    place: Place,
+    part: Part,
     interim: usize,
-    /// What came and was not passed on.
+    /// Bytes that arrived and were not passed on.
     held: Vec<u8>,
-    /// Where the line under way begins, and how far it was looked at.
+    /// Start of the current line, and the part of it that was read.
     line: usize,
     looked: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Part {
     /// Before or in a status line.
     Status,
-    /// In the fields of an interim answer.
+    /// In the fields of an interim response.
     Interim,
-    /// In the fields of the final answer, whose head began there.
+    /// In the fields of the final response, whose head began there.
     Final { begin: usize },
     /// After its head.
     Done,
 }
 
-/// Where the final head lies.
+/// The position of the final head.
 struct Found {
     begin: usize,
     end: usize,
-    /// It is larger than what is read of one.
+    /// Whether it is larger than the limit.
     cut: bool,
 }
 
@@ -65,7 +65,7 @@ impl Reader {
     pub(crate) fn new(bounds: HeadBounds) -> Self {
         Self {
             bounds,
-            place: Place::Status,
+            part: Part::Status,
             interim: bounds.interim,
             held: Vec::new(),
             line: 0,
@@ -73,9 +73,9 @@ impl Reader {
         }
     }
 
-    /// Reads the next bytes, and tells the watch the status as soon as its line has come.
+    /// Reads the next bytes. Reports the status to the watch as soon as its line has arrived.
     pub(crate) fn advance(&mut self, bytes: &[u8], watch: &Watch) -> Result<Read, Fault> {
-        if self.place == Place::Done {
+        if self.part == Part::Done {
             return Ok(Read::Same);
         }
         let mut held = std::mem::take(&mut self.held);
@@ -90,7 +90,7 @@ impl Reader {
             self.held = if whole { bytes.to_vec() } else { held };
             return Ok(Read::More);
         };
-        self.place = Place::Done;
+        self.part = Part::Done;
         let head = &text[begin..end];
         if !cut && is_regular(head) {
             return Ok(if whole && begin == 0 {
@@ -109,13 +109,14 @@ impl Reader {
         loop {
             let length = text[self.looked..].iter().position(|byte| *byte == b'\n');
             let end = length.map_or(text.len(), |length| self.looked + length + 1);
-            if self.place == Place::Status {
-                // Before the line is whole too: who speaks another protocol may say no more.
+            if self.part == Part::Status {
+                // Also before the line is complete: a server with another protocol may send nothing
+                // more.
                 status(without_end(&text[self.line..end]))?;
             }
             if end > self.bounds.bytes {
-                return match self.place {
-                    Place::Final { begin } => Ok(Some(Found { begin, end: self.line, cut: true })),
+                return match self.part {
+                    Part::Final { begin } => Ok(Some(Found { begin, end: self.line, cut: true })),
                     _ => Err(Fault::Head),
                 };
             }
@@ -126,11 +127,11 @@ impl Reader {
             let begin = std::mem::replace(&mut self.line, end);
             self.looked = end;
             let line = without_end(&text[begin..end]);
-            self.place = match self.place {
-                Place::Status if line.is_empty() => Place::Status,
-                Place::Status => self.begun(begin, line, watch)?,
-                Place::Interim if line.is_empty() => Place::Status,
-                Place::Final { begin } if line.is_empty() => {
+            self.part = match self.part {
+                Part::Status if line.is_empty() => Part::Status,
+                Part::Status => self.begun(begin, line, watch)?,
+                Part::Interim if line.is_empty() => Part::Status,
+                Part::Final { begin } if line.is_empty() => {
                     return Ok(Some(Found { begin, end, cut: false }));
                 }
                 place => place,
@@ -138,17 +139,17 @@ impl Reader {
         }
     }
 
-    /// An answer has begun with this line.
-    fn begun(&mut self, begin: usize, line: &[u8], watch: &Watch) -> Result<Place, Fault> {
+    /// Handles the first line of a response.
+    fn begun(&mut self, begin: usize, line: &[u8], watch: &Watch) -> Result<Part, Fault> {
         match status(line)?.ok_or(Fault::NotHttp)? {
             101 => Err(Fault::Switched),
             100..200 => {
                 self.interim = self.interim.checked_sub(1).ok_or(Fault::Interim)?;
-                Ok(Place::Interim)
+                Ok(Part::Interim)
             }
             status => {
                 watch.has_status(status);
-                Ok(Place::Final { begin })
+                Ok(Part::Final { begin })
             }
         }
     }

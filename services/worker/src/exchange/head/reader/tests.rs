@@ -1,7 +1,5 @@
 use proptest::prelude::*;
 
-use outrider_proto::dispatch::Header;
-
 use super::{super::regular::FIELDS, *};
 use crate::{exchange::answer_bounds::AnswerBounds, options::Options};
 
@@ -12,11 +10,11 @@ fn reader() -> Reader {
     Reader::new(HeadBounds { interim: 2, bytes: 150, kept: AnswerBounds::new(&Options::default()) })
 }
 
-/// What became of an exchange: all that is passed on, and the status.
+/// The result of an exchange: everything that is passed on, and the status.
 #[derive(Debug, PartialEq)]
 struct Came {
     result: Result<Vec<u8>, Fault>,
-    fields: Option<Vec<Header>>,
+    fields: Option<Vec<(String, String)>>,
     ends: bool,
     status: Option<u16>,
 }
@@ -48,7 +46,7 @@ fn read(pieces: &[&[u8]]) -> Came {
     came
 }
 
-/// Reads a text whole, in every two pieces and byte by byte; all must agree.
+/// Reads a text as a whole, in every two pieces, and byte by byte. All must agree.
 fn judge(text: &[u8]) -> Came {
     let whole = read(&[text]);
     for cut in 0..text.len() {
@@ -152,7 +150,7 @@ fn interim_answers_and_empty_lines_count_towards_the_head() {
         let fits = judge(format!("{before}{}", filled(after)).as_bytes());
         assert_eq!((fits.fields, fits.ends), (None, false));
         let beyond = judge(format!("{before}{}", filled(after + 1)).as_bytes());
-        // It ends before its body, with the fields that came.
+        // It ends before its body, with the fields that arrived.
         assert_eq!(
             (beyond.ends, beyond.status, beyond.fields.unwrap().len()),
             (true, Some(200), 1)
@@ -166,7 +164,7 @@ fn interim_answers_and_empty_lines_count_towards_the_head() {
     assert_eq!(faulty(&format!("HTTP/1.1 200 {}", "a".repeat(150))), Some(Fault::Head));
 }
 
-/// Pieces of heads, regular and not, as they come to be put together.
+/// Generates pieces of regular and irregular heads.
 fn lines() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         Just(b"HTTP/1.1 200 OK\r\n".to_vec()),

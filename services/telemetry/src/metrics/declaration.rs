@@ -1,16 +1,16 @@
-//! What a metric is: its name, kind, labels and help, declared once.
+//! Declares metrics: name, kind, labels and help in one place.
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, core::Collector,
 };
 
-/// What is declared of a metric.
+/// The declaration of a metric.
 #[derive(Debug)]
-pub struct Shape {
+pub struct Declaration {
     /// Its name, with its base unit.
     pub name: &'static str,
-    /// What it counts or measures.
+    /// The help text: what it counts or measures.
     pub help: &'static str,
     /// The names of its labels. Their values are few and never ids.
     pub labels: &'static [&'static str],
@@ -20,8 +20,8 @@ pub struct Shape {
 
 /// One metric of a section.
 pub struct Entry {
-    /// As declared.
-    pub shape: Shape,
+    /// Its declaration.
+    pub declaration: Declaration,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
     /// The metric itself.
@@ -30,7 +30,7 @@ pub struct Entry {
 
 /// The metrics of one part of Outrider.
 pub struct Section {
-    /// The part.
+    /// The name of the part.
     pub name: &'static str,
     /// Its metrics.
     pub entries: &'static [Entry],
@@ -38,19 +38,19 @@ pub struct Section {
 
 /// A kind of metric.
 pub trait Metric: Collector + Clone + Sized + 'static {
-    /// As the text format names it.
+    /// The kind in the text format.
     const KIND: &'static str;
 
     /// Makes the metric.
-    fn make(shape: &Shape) -> prometheus::Result<Self>;
+    fn make(declaration: &Declaration) -> prometheus::Result<Self>;
 }
 
 macro_rules! kinds {
-    ($($type:ident: $kind:literal = |$shape:ident| $make:expr;)+) => {$(
+    ($($type:ident: $kind:literal = |$declaration:ident| $make:expr;)+) => {$(
         impl Metric for $type {
             const KIND: &'static str = $kind;
 
-            fn make($shape: &Shape) -> prometheus::Result<Self> {
+            fn make($declaration: &Declaration) -> prometheus::Result<Self> {
                 $make
             }
         }
@@ -58,31 +58,31 @@ macro_rules! kinds {
 }
 
 kinds! {
-    IntCounter: "counter" = |shape| IntCounter::with_opts(opts(shape));
-    IntCounterVec: "counter" = |shape| IntCounterVec::new(opts(shape), shape.labels);
-    IntGauge: "gauge" = |shape| IntGauge::with_opts(opts(shape));
-    IntGaugeVec: "gauge" = |shape| IntGaugeVec::new(opts(shape), shape.labels);
-    Gauge: "gauge" = |shape| Gauge::with_opts(opts(shape));
-    GaugeVec: "gauge" = |shape| GaugeVec::new(opts(shape), shape.labels);
-    Histogram: "histogram" = |shape| Histogram::with_opts(histogram(shape));
-    HistogramVec: "histogram" = |shape| HistogramVec::new(histogram(shape), shape.labels);
+    IntCounter: "counter" = |of| IntCounter::with_opts(opts(of));
+    IntCounterVec: "counter" = |of| IntCounterVec::new(opts(of), of.labels);
+    IntGauge: "gauge" = |of| IntGauge::with_opts(opts(of));
+    IntGaugeVec: "gauge" = |of| IntGaugeVec::new(opts(of), of.labels);
+    Gauge: "gauge" = |of| Gauge::with_opts(opts(of));
+    GaugeVec: "gauge" = |of| GaugeVec::new(opts(of), of.labels);
+    Histogram: "histogram" = |of| Histogram::with_opts(histogram(of));
+    HistogramVec: "histogram" = |of| HistogramVec::new(histogram(of), of.labels);
 }
 
-/// A counter of fractions: seconds of the processor.
+/// A counter of fractions, for CPU seconds.
 impl Metric for prometheus::Counter {
     const KIND: &'static str = "counter";
 
-    fn make(shape: &Shape) -> prometheus::Result<Self> {
-        Self::with_opts(opts(shape))
+    fn make(declaration: &Declaration) -> prometheus::Result<Self> {
+        Self::with_opts(opts(declaration))
     }
 }
 
-fn opts(shape: &Shape) -> Opts {
-    Opts::new(shape.name, shape.help.trim())
+fn opts(declaration: &Declaration) -> Opts {
+    Opts::new(declaration.name, declaration.help.trim())
 }
 
-fn histogram(shape: &Shape) -> HistogramOpts {
-    HistogramOpts::from(opts(shape)).buckets(shape.buckets.to_vec())
+fn histogram(declaration: &Declaration) -> HistogramOpts {
+    HistogramOpts::from(opts(declaration)).buckets(declaration.buckets.to_vec())
 }
 
 /// Buckets in seconds, from half a millisecond to a minute.
@@ -94,7 +94,7 @@ pub const fn seconds() -> &'static [f64] {
     ]
 }
 
-/// Buckets in seconds for what may wait, from five milliseconds to an hour.
+/// Buckets in seconds for things that may wait, from five milliseconds to an hour.
 #[must_use]
 pub const fn long_seconds() -> &'static [f64] {
     &[
@@ -103,7 +103,7 @@ pub const fn long_seconds() -> &'static [f64] {
     ]
 }
 
-/// Buckets for numbers of things in a batch, 1 to 1,024.
+/// Buckets for the number of things in a batch, 1 to 1,024.
 #[must_use]
 pub const fn sizes() -> &'static [f64] {
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0]
@@ -118,13 +118,14 @@ macro_rules! section {
             $(#[doc = $help])+
             pub static $static: std::sync::LazyLock<$crate::metrics::$type> =
                 std::sync::LazyLock::new(|| {
-                <$crate::metrics::$type as $crate::metrics::Metric>::make(&$crate::metrics::Shape {
+                let declaration = $crate::metrics::Declaration {
                     name: $name,
                     help: concat!($($help),+),
                     labels: &[$($($label),+)?],
                     buckets: $crate::metrics::section!(@buckets $($buckets)?),
-                })
-                .expect("a test makes every metric of the catalogue")
+                };
+                <$crate::metrics::$type as $crate::metrics::Metric>::make(&declaration)
+                    .expect("a test makes every metric of the catalog")
             });
         )+
 
@@ -133,7 +134,7 @@ macro_rules! section {
             name: $section,
             entries: &[$(
                 $crate::metrics::Entry {
-                    shape: $crate::metrics::Shape {
+                    declaration: $crate::metrics::Declaration {
                         name: $name,
                         help: concat!($($help),+),
                         labels: &[$($($label),+)?],

@@ -1,4 +1,4 @@
-//! A port in the configuration: a number in a file, a text in a variable or flag.
+//! A port in the configuration: a number in a file, text in a variable or a flag.
 
 use std::num::NonZeroU16;
 

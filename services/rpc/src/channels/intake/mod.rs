@@ -1,13 +1,15 @@
 //! From ingest to dispatch: one trait, both in process and over gRPC.
 
+pub(super) mod wire;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use outrider_model::{Error, Reason, Result};
+use outrider_model::{AcceptedEvent, AdmittedEvent, Error, Reason, Result, UsedKey};
 use outrider_proto::internal::{
-    AcceptEvent, AcceptEventResult, AcceptEventsRequest, AcceptEventsResponse, AcceptedEvent,
-    FindEvent, FindEventResult, FindEventsRequest, FindEventsResponse,
-    intake_service_client::IntakeServiceClient, intake_service_server::IntakeService,
+    AcceptEventsRequest, AcceptEventsResponse, FindEventsRequest, FindEventsResponse,
+    intake_service_client::IntakeServiceClient,
+    intake_service_server::{IntakeService, IntakeServiceServer},
 };
 use outrider_telemetry::Seldom;
 use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService};
@@ -26,11 +28,11 @@ use crate::{
 pub trait Intake: Send + Sync + 'static {
     /// Accepts events and returns a result for each, in order. An error means that all were
     /// refused, or that the outcome of all is unknown.
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>>;
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>>;
 
     /// Returns the events that were accepted under these idempotency keys with the same content, in
     /// order. Accepts none.
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>>;
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>>;
 }
 
 /// Bounds the log lines: while settings differ between processes, every call may be refused.
@@ -71,14 +73,17 @@ impl RemoteIntake {
 
 #[async_trait]
 impl Intake for RemoteIntake {
-    async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
+    async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
         let wanted = events.len();
+        let events = events.into_iter().map(wire::from_admitted).collect();
         let answer = self.client.clone().accept_events(AcceptEventsRequest { events }).await;
-        counted(answer.map_err(|status| self.call_error(&status))?.into_inner().results, wanted)
+        let results = answer.map_err(|status| self.call_error(&status))?.into_inner().results;
+        counted(results.into_iter().map(wire::to_result).collect(), wanted)
     }
 
-    async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-        let wanted = events.len();
+    async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+        let wanted = keys.len();
+        let events = keys.into_iter().map(wire::from_used_key).collect();
         match self
             .client
             .clone()
@@ -86,10 +91,10 @@ impl Intake for RemoteIntake {
             .await
             .map_err(|status| self.call_error(&status))
         {
-            Ok(answer) => counted(
-                answer.into_inner().results.into_iter().map(|result| result.event).collect(),
-                wanted,
-            ),
+            Ok(answer) => {
+                let found = answer.into_inner().results.into_iter().map(wire::to_found);
+                counted(found.collect::<Result<_>>()?, wanted)
+            }
             // Dispatch of the previous version, during an upgrade, does not know this method.
             Err(error) if error.reason == Reason::UnknownMethod => Ok(vec![None; wanted]),
             Err(error) => Err(error),
@@ -105,8 +110,13 @@ fn counted<T>(results: Vec<T>, wanted: usize) -> Result<Vec<T>> {
     }
 }
 
-/// Serves an intake over gRPC.
-pub struct IntakeServer(pub Arc<dyn Intake>);
+/// Serves an intake over gRPC. Messages may have at most `max_bytes`.
+pub fn service(intake: Arc<dyn Intake>, max_bytes: usize) -> IntakeServiceServer<IntakeServer> {
+    IntakeServiceServer::new(IntakeServer(intake)).max_decoding_message_size(max_bytes)
+}
+
+/// Converts calls for an intake.
+pub struct IntakeServer(Arc<dyn Intake>);
 
 #[async_trait]
 impl IntakeService for IntakeServer {
@@ -114,7 +124,10 @@ impl IntakeService for IntakeServer {
         &self,
         request: Request<AcceptEventsRequest>,
     ) -> Result<Response<AcceptEventsResponse>, Status> {
-        let results = self.0.accept(request.into_inner().events).await.map_err(to_status)?;
+        let events = request.into_inner().events.into_iter().map(wire::to_admitted);
+        let events = events.collect::<Result<_>>().map_err(to_status)?;
+        let results = self.0.accept(events).await.map_err(to_status)?;
+        let results = results.into_iter().map(wire::from_result).collect();
         Ok(Response::new(AcceptEventsResponse { results }))
     }
 
@@ -122,8 +135,10 @@ impl IntakeService for IntakeServer {
         &self,
         request: Request<FindEventsRequest>,
     ) -> Result<Response<FindEventsResponse>, Status> {
-        let found = self.0.find(request.into_inner().events).await.map_err(to_status)?;
-        let results = found.into_iter().map(|event| FindEventResult { event }).collect();
+        let keys = request.into_inner().events.into_iter().map(wire::to_used_key);
+        let keys = keys.collect::<Result<_>>().map_err(to_status)?;
+        let found = self.0.find(keys).await.map_err(to_status)?;
+        let results = found.into_iter().map(wire::from_found).collect();
         Ok(Response::new(FindEventsResponse { results }))
     }
 }
@@ -132,7 +147,6 @@ impl IntakeService for IntakeServer {
 mod tests {
     use std::sync::Arc;
 
-    use outrider_proto::internal::intake_service_server::IntakeServiceServer;
     use tokio::net::TcpListener;
     use tokio_stream::wrappers::TcpListenerStream;
 
@@ -143,12 +157,12 @@ mod tests {
 
     #[async_trait]
     impl Intake for Everything {
-        async fn accept(&self, events: Vec<AcceptEvent>) -> Result<Vec<AcceptEventResult>> {
-            Ok(events.iter().map(|_| AcceptEventResult::default()).collect())
+        async fn accept(&self, events: Vec<AdmittedEvent>) -> Result<Vec<Result<AcceptedEvent>>> {
+            Ok(events.iter().map(|_| Ok(wire::tests::accepted())).collect())
         }
 
-        async fn find(&self, events: Vec<FindEvent>) -> Result<Vec<Option<AcceptedEvent>>> {
-            Ok(vec![None; events.len()])
+        async fn find(&self, keys: Vec<UsedKey>) -> Result<Vec<Option<AcceptedEvent>>> {
+            Ok(vec![None; keys.len()])
         }
     }
 
@@ -157,18 +171,17 @@ mod tests {
         const LIMIT: usize = 20 << 20;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let service = IntakeServiceServer::new(IntakeServer(Arc::new(Everything)))
-            .max_decoding_message_size(LIMIT);
+        let service = service(Arc::new(Everything), LIMIT);
         let server = tonic::transport::Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let remote =
             RemoteIntake::new(crate::channels::channel::channel(&url, None).unwrap(), None);
-        let of = |bytes: usize| AcceptEvent {
+        let of = |bytes: usize| AdmittedEvent {
             payload: vec![b'x'; bytes].into(),
-            ..AcceptEvent::default()
+            ..wire::tests::admitted()
         };
         // Above every limit of the library, and just below the limit of dispatch.
-        assert_eq!(remote.accept(vec![of(LIMIT - 64)]).await.unwrap().len(), 1);
+        assert_eq!(remote.accept(vec![of(LIMIT - 1024)]).await.unwrap().len(), 1);
         let refused = remote.accept(vec![of(LIMIT)]).await.unwrap_err();
         assert_eq!(refused.reason, Reason::TooLarge);
         assert!(refused.message.contains("ingest.max_batch_bytes"), "{refused}");

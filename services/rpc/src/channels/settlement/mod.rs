@@ -1,5 +1,7 @@
 //! From workers to dispatch: one trait, both in process and over one gRPC stream.
 
+mod wire;
+
 use std::{
     collections::BTreeMap,
     pin::Pin,
@@ -8,11 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
-use outrider_model::{Error, Reason, Result};
+use outrider_model::{Error, JobReport, Reason, Result};
 use outrider_proto::internal::{
     AttemptReport, ReportAttemptsRequest, ReportAttemptsResponse,
     settlement_service_client::SettlementServiceClient,
-    settlement_service_server::SettlementService,
+    settlement_service_server::{SettlementService, SettlementServiceServer},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,7 +35,7 @@ pub trait Settlement: Send + Sync + 'static {
     /// Succeeds when all reports are committed and their jobs are acknowledged in the queue. After
     /// an error, the same batch may be sent again; after `TOO_LARGE`, only parts of it, or
     /// shortened reports.
-    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()>;
+    async fn settle(&self, reports: Vec<JobReport>) -> Result<()>;
 }
 
 /// Name of the role in the log.
@@ -74,7 +76,8 @@ impl Outbound {
     }
 
     /// Sends a batch and waits for its answer.
-    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+    async fn settle(&self, reports: Vec<JobReport>) -> Result<()> {
+        let reports = reports.into_iter().map(wire::from_report).collect();
         let broke = || Error::unavailable("the stream to dispatch broke");
         let (answer, answered) = oneshot::channel();
         let place = self.requests.reserve().await.map_err(|_| broke())?;
@@ -128,7 +131,7 @@ impl RemoteSettlement {
 
 #[async_trait]
 impl Settlement for RemoteSettlement {
-    async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
+    async fn settle(&self, reports: Vec<JobReport>) -> Result<()> {
         let open = self.outbound().await?;
         let outcome = open.settle(reports).await;
         if outcome.is_err() {
@@ -207,6 +210,12 @@ impl SettlementServer {
     pub fn new(settlement: Arc<dyn Settlement>, shutdown: CancellationToken) -> Self {
         Self { settlement, shutdown }
     }
+
+    /// Returns the gRPC service. Messages may have at most `max_bytes`.
+    #[must_use]
+    pub fn service(self, max_bytes: usize) -> SettlementServiceServer<Self> {
+        SettlementServiceServer::new(self).max_decoding_message_size(max_bytes)
+    }
 }
 
 #[async_trait]
@@ -244,6 +253,7 @@ async fn serve_stream(
             request = requests.next(), if in_flight.len() < WINDOW => match request {
                 Some(Ok(ReportAttemptsRequest { sequence, reports })) => {
                     let settlement = Arc::clone(&settlement);
+                    let reports = reports.into_iter().filter_map(readable).collect();
                     in_flight.push(async move { (sequence, settlement.settle(reports).await) });
                 }
                 None => break None,
@@ -273,163 +283,19 @@ async fn serve_stream(
     }
 }
 
+/// Converts a report. One that cannot be read is left out, because sending it again would not help.
+fn readable(report: AttemptReport) -> Option<JobReport> {
+    let report = wire::to_report(report);
+    if report.is_none() {
+        tracing::error!("a worker's report cannot be read; its job stays until its lease runs out");
+    }
+    report
+}
+
 fn answer(sequence: u64, outcome: Result<()>) -> ReportAttemptsResponse {
     let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
     ReportAttemptsResponse { sequence, error }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use outrider_proto::internal::settlement_service_server::SettlementServiceServer;
-    use tokio::net::TcpListener;
-    use tokio_stream::wrappers::TcpListenerStream;
-
-    use super::*;
-
-    /// Answers the first batch of each stream and ends its side, but continues to read, like a
-    /// server that is shutting down.
-    struct Ending;
-
-    #[async_trait]
-    impl SettlementService for Ending {
-        type ReportAttemptsStream =
-            Pin<Box<dyn Stream<Item = Result<ReportAttemptsResponse, Status>> + Send>>;
-
-        async fn report_attempts(
-            &self,
-            request: Request<Streaming<ReportAttemptsRequest>>,
-        ) -> Result<Response<Self::ReportAttemptsStream>, Status> {
-            let mut requests = request.into_inner();
-            let (answers, receiver) = mpsc::channel(1);
-            tokio::spawn(async move {
-                if let Ok(Some(request)) = requests.message().await {
-                    let _ = answers.send(Ok(answer(request.sequence, Ok(())))).await;
-                }
-                drop(answers);
-                while let Ok(Some(_)) = requests.message().await {}
-            });
-            Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
-        }
-    }
-
-    #[tokio::test]
-    async fn nobody_waits_for_an_answer_on_a_stream_that_has_ended() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server =
-            tonic::transport::Server::builder().add_service(SettlementServiceServer::new(Ending));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        let remote =
-            RemoteSettlement::new(crate::channels::channel::channel(&url, None).unwrap(), None);
-        let mut broken = 0;
-        for _ in 0..200 {
-            let settled = tokio::time::timeout(Duration::from_secs(10), remote.settle(Vec::new()));
-            match settled.await.expect("an answer, or an error that there is none") {
-                Ok(()) => {}
-                // The stream ended while the batch was being sent.
-                Err(error) => broken += usize::from(error.to_string().contains("broke")),
-            }
-        }
-        assert!(broken < 200, "the first batch of a stream is answered");
-    }
-
-    /// Records the reports that it settles.
-    #[derive(Default)]
-    struct Keeping(Mutex<Vec<AttemptReport>>);
-
-    #[async_trait]
-    impl Settlement for Keeping {
-        async fn settle(&self, reports: Vec<AttemptReport>) -> Result<()> {
-            self.0.lock().unwrap().extend(reports);
-            Ok(())
-        }
-    }
-
-    /// Dispatch with a limit of 20 MiB for batches.
-    async fn limited(settlement: Arc<dyn Settlement>) -> RemoteSettlement {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let service = SettlementServer::new(settlement, CancellationToken::new());
-        let service = SettlementServiceServer::new(service).max_decoding_message_size(20 << 20);
-        let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        RemoteSettlement::new(crate::channels::channel::channel(&url, None).unwrap(), None)
-    }
-
-    async fn settle(remote: &RemoteSettlement, bytes: usize) -> Result<()> {
-        let report =
-            AttemptReport { delivery_id: vec![b'x'; bytes].into(), ..AttemptReport::default() };
-        tokio::time::timeout(Duration::from_secs(20), remote.settle(vec![report]))
-            .await
-            .expect("an answer")
-    }
-
-    #[tokio::test]
-    async fn a_batch_over_the_limit_of_dispatch_is_refused_and_others_are_settled() {
-        let kept = Arc::new(Keeping::default());
-        let remote = limited(Arc::clone(&kept) as Arc<dyn Settlement>).await;
-        settle(&remote, 17 << 20).await.unwrap();
-        assert_eq!(settle(&remote, 21 << 20).await.unwrap_err().reason, Reason::TooLarge);
-        settle(&remote, 1).await.unwrap();
-        let kept: Vec<_> =
-            kept.0.lock().unwrap().iter().map(|report| report.delivery_id.len()).collect();
-        assert_eq!(kept, [17 << 20, 1]);
-    }
-
-    #[tokio::test]
-    async fn only_the_batch_over_the_limit_is_refused_and_those_behind_it_may_be_sent_again() {
-        let remote = limited(Arc::new(Keeping::default())).await;
-        // The stream is open, so these are sent in this order.
-        settle(&remote, 1).await.unwrap();
-        let outcomes = tokio::join!(
-            settle(&remote, 2),
-            settle(&remote, 21 << 20),
-            settle(&remote, 3),
-            settle(&remote, 4)
-        );
-        outcomes.0.expect("dispatch answers what it read before");
-        assert_eq!(outcomes.1.unwrap_err().reason, Reason::TooLarge);
-        for behind in [outcomes.2, outcomes.3] {
-            assert_eq!(behind.unwrap_err().reason, Reason::Unavailable);
-        }
-        settle(&remote, 3).await.unwrap();
-    }
-
-    /// Settles when it gets a permit.
-    struct Slow(tokio::sync::Semaphore);
-
-    #[async_trait]
-    impl Settlement for Slow {
-        async fn settle(&self, _: Vec<AttemptReport>) -> Result<()> {
-            self.0.acquire().await.unwrap().forget();
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn batches_in_flight_are_answered_before_a_batch_over_the_limit_ends_the_stream() {
-        let slow = Arc::new(Slow(tokio::sync::Semaphore::new(0)));
-        let batch = |sequence| Ok(ReportAttemptsRequest { sequence, reports: Vec::new() });
-        let may = Arc::clone(&slow);
-        // The batches before it can be settled only after it was read.
-        let too_large = futures::stream::once(async move {
-            may.0.add_permits(2);
-            Err(Status::out_of_range("too large"))
-        });
-        let requests = futures::stream::iter([batch(0), batch(1)]).chain(too_large);
-        let (answers, mut received) = mpsc::channel(WINDOW);
-        serve_stream(slow, CancellationToken::new(), Box::pin(requests), answers).await;
-        let mut sent = Vec::new();
-        while let Some(answer) = received.recv().await {
-            sent.push(
-                answer
-                    .map(|answer| (answer.sequence, answer.error))
-                    .map_err(|status| status.code()),
-            );
-        }
-        sent[..2].sort_by_key(|answer| answer.as_ref().map(|(sequence, _)| *sequence).ok());
-        assert_eq!(sent, [Ok((0, String::new())), Ok((1, String::new())), Err(Code::OutOfRange)]);
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ impl fmt::Debug for RedisTls {
 }
 
 impl RedisTls {
-    pub(super) fn certificates(&self) -> TlsCertificates {
+    pub(crate) fn certificates(&self) -> TlsCertificates {
         let client_tls = self
             .identity
             .clone()
@@ -37,7 +37,7 @@ impl RedisTls {
     }
 
     /// The server with what TLS to it needs; unchanged when it is reached plainly.
-    pub(super) fn applied(&self, server: ConnectionInfo) -> RedisResult<ConnectionInfo> {
+    pub(crate) fn applied(&self, server: ConnectionInfo) -> RedisResult<ConnectionInfo> {
         if !is_secure(&server) {
             return Ok(server);
         }
@@ -49,11 +49,11 @@ impl RedisTls {
 }
 
 /// Whether a server is reached by TLS.
-pub(super) fn is_secure(server: &ConnectionInfo) -> bool {
+pub(crate) fn is_secure(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { .. })
 }
 
 /// Whether a URL asks that certificates are not verified (`#insecure`), which we never do.
-pub(super) fn is_careless(server: &ConnectionInfo) -> bool {
+pub(crate) fn is_careless(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. })
 }
