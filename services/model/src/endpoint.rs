@@ -17,16 +17,16 @@ use crate::{EndpointId, Noun, ProjectId, Spec, limits, noun::Unknown};
 /// Where webhooks go, without its secret.
 pub type Endpoint = Noun<EndpointSpec>;
 
-/// What is fixed of an endpoint.
+/// The project of an endpoint, which never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointFixed {
     pub project: ProjectId,
 }
 
-/// What callers set of an endpoint. The default has no URL, which every caller must give.
+/// The fields of an endpoint that callers set. The default has no URL, so callers must give one.
 ///
-/// The store keeps the fields that serde does not skip as one JSON object, in clear text. The
-/// others have columns of their own. A new field is not skipped, unless it is a secret or a query
+/// The store keeps the fields that serde does not skip as one JSON object, in plain text. The others
+/// have columns of their own. A new field needs a column only if it is a secret, or if a query
 /// filters by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -50,7 +50,7 @@ pub struct EndpointSpec {
     pub unknown: Unknown,
 }
 
-/// What bounds the requests to an endpoint.
+/// The limits of the requests to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeliveryLimits {

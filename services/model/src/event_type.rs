@@ -65,7 +65,7 @@ impl FromStr for EventType {
 /// An entry of a project's catalogue of event types.
 pub type EventTypeDefinition = Noun<EventTypeSpec>;
 
-/// What is fixed of an event type.
+/// The project and name of an event type, which never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTypeFixed {
     pub project: ProjectId,
@@ -73,7 +73,7 @@ pub struct EventTypeFixed {
     pub event_type: EventType,
 }
 
-/// What callers set of an event type.
+/// The fields of an event type that callers set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventTypeSpec {
     /// For people.

@@ -9,7 +9,7 @@ use crate::{ApiKeyId, Noun, OrganizationId, ProjectId, ScopeSet, Spec, Timestamp
 /// Who owns projects.
 pub type Organization = Noun<OrganizationSpec>;
 
-/// What callers set of an organization.
+/// The fields of an organization that callers set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OrganizationSpec {
     pub name: String,
@@ -23,14 +23,14 @@ impl Spec for OrganizationSpec {
 /// What keeps the events of one product or environment apart.
 pub type Project = Noun<ProjectSpec>;
 
-/// What is fixed of a project.
+/// The organization of a project, which never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProjectFixed {
     pub organization: OrganizationId,
 }
 
-/// What callers set of a project. The store keeps the fields that serde does not skip as one JSON
-/// object.
+/// The fields of a project that callers set. The store keeps the fields that serde does not skip as
+/// one JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProjectSpec {
@@ -77,7 +77,7 @@ impl SchemaValidation {
 /// An API key without its secret.
 pub type ApiKey = Noun<ApiKeySpec>;
 
-/// What is fixed of an API key.
+/// The organization and project of an API key, which never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiKeyFixed {
     pub organization: OrganizationId,
@@ -85,7 +85,7 @@ pub struct ApiKeyFixed {
     pub project: Option<ProjectId>,
 }
 
-/// What callers set of an API key.
+/// The fields of an API key that callers set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ApiKeySpec {
     pub name: String,

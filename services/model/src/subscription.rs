@@ -5,14 +5,14 @@ use crate::{EndpointId, EventTypePattern, Noun, ProjectId, Spec, SubscriptionId}
 /// Sends events of some types to an endpoint.
 pub type Subscription = Noun<SubscriptionSpec>;
 
-/// What is fixed of a subscription.
+/// The project and endpoint of a subscription, which never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubscriptionFixed {
     pub project: ProjectId,
     pub endpoint: EndpointId,
 }
 
-/// What callers set of a subscription.
+/// The fields of a subscription that callers set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubscriptionSpec {
     pub name: String,
