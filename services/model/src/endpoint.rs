@@ -25,9 +25,9 @@ pub struct EndpointFixed {
 
 /// The fields of an endpoint that callers set. The default has no URL, so callers must give one.
 ///
-/// The store keeps the fields that serde does not skip as one JSON object, in plain text. The others
-/// have columns of their own. A new field needs a column only if it is a secret, or if a query
-/// filters by it.
+/// The store keeps the fields that serde does not skip as one JSON object, in plain text. The
+/// others have columns of their own. A new field needs a column only if it is a secret, or if a
+/// query filters by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EndpointSpec {
