@@ -5,10 +5,10 @@
 //! decide whether or when an attempt is repeated, and never write to the database.
 //!
 //! The path of a job: `steps/reader` takes it from the queue when there is a place for it, and
-//! `jobs/leases` tracks it. `steps/intake` checks jobs that may be out of date. In `steps/turns`, it
-//! waits for its fair share of slots and payload bytes, which `scheduler` divides. `steps/sender`
-//! looks up its endpoint, and makes the exchange with `exchange`. `steps/reporter` settles the
-//! report, and only then is the job forgotten.
+//! `jobs/leases` tracks it. `steps/intake` checks jobs that may be out of date. In `steps/turns`,
+//! it waits for its fair share of slots and payload bytes, which `scheduler` divides.
+//! `steps/sender` looks up its endpoint, and makes the exchange with `exchange`. `steps/reporter`
+//! settles the report, and only then is the job forgotten.
 
 mod backoff;
 mod bounds;
