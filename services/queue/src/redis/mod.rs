@@ -157,7 +157,9 @@ impl RedisQueue {
         }
         // Where the right to ask is missing, the probe says so.
         if policy == "-" && !self.policy_told.swap(true, Ordering::Relaxed) {
-            tracing::warn!("redis does not say its maxmemory-policy, which must be noeviction");
+            tracing::warn!(
+                "redis does not say its maxmemory-policy, which must not be one of allkeys-*"
+            );
         }
         if new == 1 {
             // What another server allows is another question.
