@@ -1,10 +1,10 @@
-//! Shared commits. Whatever waits goes together in the next one, and while that is on its way the
-//! next batch forms: a lone item waits for nobody, a crowd shares. A batch that grew to a quarter
-//! of the largest goes beside those that are under way.
+//! Shared commits. All waiting items go into the next commit, and while it runs, the next batch
+//! forms. A single item therefore waits for nobody, and many items share. A batch that has reached
+//! a quarter of the largest size starts beside the commits in flight.
 //!
-//! What waits goes in turns ([`crate::fair_queue`]), so whoever has much waiting never stands
-//! before one who has little. Beside large batches there is a lane for organisations of which
-//! nothing is under way.
+//! Waiting items take turns ([`crate::fair_queue`]), so callers with many items do not hold up
+//! those with few. Beside large batches, a lane is reserved for organizations that have nothing in
+//! flight.
 
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
@@ -17,47 +17,47 @@ use tokio::{
 
 use crate::fair_queue::{FairQueue, Owner};
 
-/// Organisations among which one is looked for that newly comes. It has the first turns, unless
-/// many come at once.
+/// How many organizations are examined to find a newcomer. A newcomer has one of the first turns,
+/// unless many arrive at once.
 const LOOKED_AT: usize = 16;
 
-/// A group of items of one caller: they stay together and are answered together.
+/// A group of items of one caller. They stay together and are answered together.
 struct Group<T, R> {
     owner: Owner,
     items: Vec<T>,
     answer: oneshot::Sender<Result<Vec<R>>>,
-    /// Given back when the group goes into a commit.
+    /// Released when the group goes into a commit.
     _place: OwnedSemaphorePermit,
 }
 
-/// Commits a batch: a result for each item, in order.
+/// Commits a batch, and returns a result for each item, in order.
 pub type Commit<T, R> =
     Arc<dyn Fn(Vec<T>) -> Pin<Box<dyn Future<Output = Result<Vec<R>>> + Send>> + Send + Sync>;
 
-/// The door to shared commits.
+/// Adds items to shared commits.
 pub struct Batcher<T, R> {
     groups: mpsc::UnboundedSender<Group<T, R>>,
-    /// One for each group that may wait.
+    /// One permit for each group that may wait.
     places: Arc<Semaphore>,
 }
 
-/// How much goes together.
+/// The limits of batches.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Commits under way at once.
+    /// The most commits in flight at once.
     pub lanes: usize,
-    /// Lanes that are only for organisations of which nothing is under way.
+    /// How many lanes are reserved for organizations that have nothing in flight.
     pub reserved: usize,
-    /// What the items of one commit may weigh; a single heavier group still goes as one.
+    /// The most that the items of one commit may weigh. A single heavier group is committed alone.
     pub batch: usize,
-    /// Groups that wait.
+    /// The most groups that may wait.
     pub queue: usize,
 }
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts to gather. An item weighs 1 or more.
+    /// Starts the task that gathers items. An item weighs 1 or more.
     pub fn start(limits: BatchLimits, weigh: fn(&T) -> usize, commit: Commit<T, R>) -> Self {
-        // Bounded by the places.
+        // The places bound this channel.
         let (groups, receiver) = mpsc::unbounded_channel();
         let gatherer = Gatherer {
             limits,
@@ -73,14 +73,14 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
         Self { groups, places: Arc::new(Semaphore::new(limits.queue)) }
     }
 
-    /// Commits items with whatever else waits. `Overloaded` when too much waits.
+    /// Commits items together with other waiting items. Fails with `Overloaded` if too many wait.
     pub async fn try_commit(&self, owner: Owner, items: Vec<T>) -> Result<Vec<R>> {
         let full = |_| Error::overloaded("too many requests wait for a commit");
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
         self.go(owner, items, place).await
     }
 
-    /// The same, but waits for room.
+    /// Commits items like `try_commit`, but waits for a place.
     pub async fn commit(&self, owner: Owner, items: Vec<T>) -> Result<Vec<R>> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(gone)?;
         self.go(owner, items, place).await
@@ -99,25 +99,25 @@ fn gone<E>(_: E) -> Error {
 
 type Callers<R> = Vec<(usize, oneshot::Sender<Result<Vec<R>>>)>;
 
-/// A commit that forms.
+/// A commit that is being formed.
 struct Forming<T, R> {
     items: Vec<T>,
     callers: Callers<R>,
-    /// Those whose it is, some perhaps more than once.
+    /// The organizations of its items, with repetitions.
     organizations: Vec<OrganizationId>,
     weight: usize,
 }
 
 impl<T, R> Forming<T, R> {
-    /// Whether it takes longer than others should wait: it weighs as much as a company, or its
-    /// payloads and deliveries weigh a quarter of that, beside the 1 of each item.
+    /// Whether the commit takes longer than others should wait: it weighs as much as a company, or
+    /// its payloads and deliveries weigh a quarter of that, in addition to the 1 of each item.
     fn is_large(&self, company: usize) -> bool {
         self.weight >= company
             || self.weight.saturating_sub(self.items.len()) >= company.div_ceil(4)
     }
 }
 
-/// What is known of a commit under way.
+/// A commit in flight.
 struct UnderWay {
     organizations: Vec<OrganizationId>,
     is_large: bool,
@@ -129,7 +129,7 @@ struct Gatherer<T, R> {
     weigh: fn(&T) -> usize,
     commit: Commit<T, R>,
     groups: mpsc::UnboundedReceiver<Group<T, R>>,
-    /// Whether more groups may come.
+    /// Whether more groups may arrive.
     open: bool,
     line: FairQueue<Group<T, R>>,
     commits: JoinSet<()>,
@@ -155,9 +155,9 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         self.line.push(group.owner, weight, group);
     }
 
-    /// The next commit, if it is time for one. A lone item waits for nobody. Beside a commit that
-    /// is under way only a company starts: small commits side by side would each cost as much as
-    /// one for all. But whoever newly comes does not wait for large commits of others.
+    /// Returns the next commit, if it is time for one. A single item waits for nobody. Beside a
+    /// commit in flight, only a company of items starts, because several small commits would each
+    /// cost as much as one for all. A newcomer, however, does not wait for large commits of others.
     fn form(&mut self) -> Option<Forming<T, R>> {
         let lanes = self.commits.len();
         if self.line.is_empty() || lanes >= self.limits.lanes {
@@ -176,12 +176,12 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         Some(self.gather(company, |line| Some((newcomer, line.pop_of(newcomer)?))))
     }
 
-    /// The weight for which a commit starts beside another.
+    /// The weight at which a commit starts beside another.
     fn company(&self) -> usize {
         self.limits.batch.div_ceil(4)
     }
 
-    /// The first organisation in turn of which nothing is under way.
+    /// Returns the first organization in turn that has nothing in flight.
     fn newcomer(&self) -> Option<OrganizationId> {
         let is_new = |organization: &OrganizationId| {
             !self.under_way.values().any(|commit| commit.organizations.contains(organization))
@@ -221,7 +221,7 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         self.under_way.insert(commit.id(), UnderWay { organizations, is_large });
     }
 
-    /// Until a group comes or a commit ends.
+    /// Waits until a group arrives or a commit ends.
     async fn wait(&mut self) {
         tokio::select! {
             group = self.groups.recv(), if self.open => match group {
@@ -240,7 +240,7 @@ async fn carry_out<T, R>(commit: Commit<T, R>, items: Vec<T>, callers: Callers<R
         Ok(results) => {
             let mut results = results.into_iter();
             for (count, answer) in callers {
-                // A caller that went away needs no answer; its items are committed all the same.
+                // A caller that left needs no answer. Its items are committed nevertheless.
                 let _ = answer.send(Ok(results.by_ref().take(count).collect()));
             }
         }
@@ -282,7 +282,7 @@ mod tests {
         );
         let first = batcher.commit(Owner::ANYBODY, vec![0, 1]);
         let others = async {
-            // The others come while the first is on its way.
+            // The others arrive while the first is in flight.
             while commits.load(Ordering::SeqCst) == 0 {
                 tokio::task::yield_now().await;
             }
@@ -346,10 +346,10 @@ mod tests {
         }
     }
 
-    /// What a commit is of, and how it is let go.
+    /// The items of a commit, and the handle that lets it end.
     type Begun = (Vec<u32>, oneshot::Sender<()>);
 
-    /// Commits that are told as they begin, and end when they are let go.
+    /// Makes commits that are reported when they begin, and end when the test lets them.
     fn gated() -> (Commit<u32, u32>, mpsc::UnboundedReceiver<Begun>) {
         let (begun, commits) = mpsc::unbounded_channel();
         let commit: Commit<u32, u32> = Arc::new(move |batch| {
@@ -376,11 +376,11 @@ mod tests {
                 async move { batcher.commit(owner(organization), vec![item; count]).await },
             )
         };
-        // Far more of one organisation than its lanes take.
+        // Many more calls of one organization than its lanes take.
         let mut calls: Vec<_> = (0..20).map(|_| publish(1, 1, 8)).collect();
         let first = commits.recv().await.expect("a commit");
         let second = commits.recv().await.expect("another beside it");
-        // The third lane is for another organisation.
+        // The third lane is for another organization.
         calls.push(publish(2, 2, 1));
         let third = commits.recv().await.expect("a commit of the other");
         assert_eq!((first.0, second.0), (vec![1; 8], vec![1; 8]));
@@ -422,7 +422,7 @@ mod tests {
                 assert!(light.await.unwrap().is_ok(), "{case}");
                 first.1.send(()).unwrap();
             } else {
-                // It is in line once the task has nothing left to do.
+                // The call is in line once the task is idle.
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }

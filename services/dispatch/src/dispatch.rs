@@ -1,4 +1,4 @@
-//! The role put together, and its life.
+//! The role: its parts and its lifecycle.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// Starts the tasks that commit; [`Dispatch::run`] starts those that feed and repair.
+    /// Starts the tasks that commit. [`Dispatch::run`] starts those that feed and repair.
     #[must_use]
     pub fn new(
         options: Options,
@@ -64,13 +64,13 @@ impl Dispatch {
         }
     }
 
-    /// For ingest.
+    /// The interface for ingest.
     #[must_use]
     pub fn intake(&self) -> Arc<dyn Intake> {
         Arc::clone(&self.intake) as Arc<dyn Intake>
     }
 
-    /// For workers.
+    /// The interface for workers.
     #[must_use]
     pub fn settlement(&self) -> Arc<dyn Settlement> {
         Arc::clone(&self.settler) as Arc<dyn Settlement>
@@ -82,7 +82,7 @@ impl Dispatch {
         service::routes(self.shared.clone(), self.handoff.clone(), shutdown)
     }
 
-    /// The services for ingest and workers, never to be mounted by a gateway. Streams of reports
+    /// The services for ingest and workers, which a gateway must never mount. Streams of reports
     /// end at `shutdown`.
     #[must_use]
     pub fn internal_routes(&self, shutdown: CancellationToken) -> Routes {
@@ -90,8 +90,8 @@ impl Dispatch {
         service::internal_routes(self.intake(), settlement, &self.shared.given)
     }
 
-    /// Feeds the queue, asks it about what is overdue, notices when it was emptied, lets go of what
-    /// is kept no longer, audits the ledger, and wakes tails, until `shutdown`.
+    /// Feeds the queue, asks it about overdue deliveries, notices when it was emptied, removes old
+    /// data, audits the ledger and wakes tails, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}

@@ -1,8 +1,8 @@
-//! The order in which what callers published goes on, into commits and to the queue: organisations
-//! take turns by the weight of what went on for each, and within an organisation its projects do.
-//! Whoever wants little goes with the next batch, however much waits of others.
+//! The order in which published events go into commits and jobs go to the queue. Organizations take
+//! turns by the weight that each has had, and so do the projects within an organization. Callers
+//! with few items go with the next batch, however much others have waiting.
 //!
-//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996): a member that comes back begins
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996): a member that returns begins
 //! where the others are now, or where its own last turn ended.
 
 use std::{
@@ -13,11 +13,11 @@ use std::{
 use outrider_model::{OrganizationId, ProjectId};
 use uuid::Uuid;
 
-/// Members that have nothing waiting and whose last turn has not been caught up with, before it is
-/// looked whether it has by now; and how many are remembered then, at most.
+/// How many idle members, whose last turn ended later than the current time, are remembered before
+/// the obsolete ones are removed, and the most that are remembered after that.
 const RESTED: usize = 1_024;
 
-/// Whose it is.
+/// The owner of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub organization: OrganizationId,
@@ -25,12 +25,12 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The same for all: they go in the order in which they came.
+    /// One owner for all items, which then keep the order in which they arrived.
     pub const ANYBODY: Self =
         Self { organization: OrganizationId(Uuid::nil()), project: ProjectId(Uuid::nil()) };
 }
 
-/// What waits, by whose it is. Not bounded: whoever fills it bounds it.
+/// Waiting items by owner. It is not bounded; the code that fills it must bound it.
 pub struct FairQueue<T> {
     organizations: Level<OrganizationId, Level<ProjectId, VecDeque<(u64, T)>>>,
     weight: u64,
@@ -41,7 +41,7 @@ impl<T> FairQueue<T> {
         Self { organizations: Level::default(), weight: 0 }
     }
 
-    /// Lets something wait that weighs 1 or more.
+    /// Adds an item that weighs 1 or more.
     pub fn push(&mut self, owner: Owner, weight: usize, value: T) {
         let weight = u64::try_from(weight).unwrap_or(u64::MAX).max(1);
         self.weight = self.weight.saturating_add(weight);
@@ -51,13 +51,13 @@ impl<T> FairQueue<T> {
             .push_back((weight, value));
     }
 
-    /// The next in turn, and whose it is.
+    /// Takes the next item in turn, with its organization.
     pub fn pop(&mut self) -> Option<(OrganizationId, T)> {
         let organization = self.next_organizations().next()?;
         Some((organization, self.pop_of(organization)?))
     }
 
-    /// The next of this organisation.
+    /// Takes the next item of this organization.
     pub fn pop_of(&mut self, organization: OrganizationId) -> Option<T> {
         let projects = self.organizations.waiting(organization)?;
         let project = projects.in_turn().next()?;
@@ -71,7 +71,7 @@ impl<T> FairQueue<T> {
         Some(value)
     }
 
-    /// The organisations of which something waits, in turn.
+    /// Returns the organizations that have waiting items, in turn.
     pub fn next_organizations(&self) -> impl Iterator<Item = OrganizationId> {
         self.organizations.in_turn()
     }
@@ -85,15 +85,15 @@ impl<T> FairQueue<T> {
     }
 }
 
-/// Members that take turns, each with what waits of it.
+/// Members that take turns, each with its waiting items.
 struct Level<K, V> {
-    /// When the turn that was given last began, in weight that a member had by then.
+    /// When the latest turn began, measured in the weight that a member had had by then.
     now: u64,
-    /// Tells apart turns that begin at the same time: who came first goes first.
+    /// Orders turns that begin at the same time by arrival.
     arrivals: u64,
     members: HashMap<K, Member<V>>,
     order: BTreeSet<(u64, u64, K)>,
-    /// When the turns of members without anything waiting ended.
+    /// When the turns of idle members ended.
     rested: HashMap<K, u64>,
 }
 
@@ -119,7 +119,7 @@ impl<K: Copy + Ord + Hash, V: Default> Level<K, V> {
         self.members.is_empty()
     }
 
-    /// What waits of a member, which has a turn from now on.
+    /// Returns the waiting items of a member, which has a turn from now on.
     fn member(&mut self, key: K) -> &mut V {
         let Self { now, arrivals, members, order, rested } = self;
         let member = members.entry(key).or_insert_with(|| {
@@ -139,12 +139,12 @@ impl<K: Copy + Ord + Hash, V: Default> Level<K, V> {
         Some(&mut self.members.get_mut(&key)?.waiting)
     }
 
-    /// The member had its turn; whether that was the last of what waited of it.
+    /// Records that the member had its turn. `last` says that nothing of it waits any more.
     fn served(&mut self, key: K, weight: u64, last: bool) {
         let Some(member) = self.members.get_mut(&key) else { return };
         let (begin, arrival) = member.turn;
         self.order.remove(&(begin, arrival, key));
-        // Whoever goes before its turn does not move the others'.
+        // A member that goes before its turn does not change the turns of the others.
         self.now = self.order.first().map_or(begin, |(first, ..)| begin.min(*first)).max(self.now);
         let end = begin.saturating_add(weight);
         if last {
@@ -159,7 +159,7 @@ impl<K: Copy + Ord + Hash, V: Default> Level<K, V> {
 
     fn rest(&mut self, key: K, end: u64) {
         if self.members.is_empty() {
-            // Nobody is ahead of anybody.
+            // All members are equal again.
             self.rested.clear();
             self.now = 0;
             return;
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// A line of groups: their organisation, project and weight.
+    /// Makes a queue of groups, each with its organization, project and weight.
     fn line(groups: &[(u64, u64, usize)]) -> FairQueue<u64> {
         let mut line = FairQueue::new();
         for (organization, project, weight) in groups {
@@ -209,7 +209,7 @@ mod tests {
         }
         line.push(owner(2, 2), 1, 2);
         assert_eq!((next(&mut line), line.weight()), (Some(2), 4_000));
-        // It comes back again and again, and waits for one turn of the other at most.
+        // It returns repeatedly, and waits for at most one turn of the other.
         let mut turns = Vec::new();
         for _ in 0..40 {
             line.push(owner(2, 2), 1, 2);

@@ -1,12 +1,11 @@
-//! What reads texts of strangers, for `outrider-fuzz`, which feeds it arbitrary ones. No part of
-//! the crate's interface.
+//! Parsers of untrusted text, for `outrider-fuzz`. This is not a part of the crate's interface.
 
 use outrider_model::{ProjectId, Result};
 use outrider_store::LogKind;
 
 use crate::tail::Cursors;
 
-/// Reads the cursor of a tail of this project and database, and writes it again.
+/// Reads the cursor of a tail of this project and database, and writes it back.
 pub fn reread_cursor(
     text: &str,
     of_events: bool,

@@ -1,4 +1,4 @@
-//! Jobs: the description of a request, without secrets.
+//! Makes jobs, which describe a request without secrets.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use outrider_model::{
 use outrider_queue::NewJob;
 use outrider_store::ClaimedJob;
 
-/// The payload of a job, or its size if it is too large.
+/// Returns the payload of a job, or only its size if it is too large.
 pub fn payload(payload: &Bytes, inline_bytes: usize) -> JobPayload {
     if payload.len() <= inline_bytes {
         JobPayload::Inline(payload.clone())
@@ -18,16 +18,16 @@ pub fn payload(payload: &Bytes, inline_bytes: usize) -> JobPayload {
     }
 }
 
-/// What a job needs of the endpoint that it goes to.
+/// The data of an endpoint that its jobs need.
 #[derive(Debug, Clone, Copy)]
 pub struct JobEndpoint {
-    /// Of its project.
+    /// The organization of its project.
     pub organization: OrganizationId,
-    /// Jobs of it that the queue takes.
+    /// How many of its jobs the queue takes.
     pub limit: u32,
 }
 
-/// A job for a delivery that bears an epoch; none when it bears none.
+/// Makes a job for a delivery whose row has an epoch. `None` if it has none.
 pub fn job(
     delivery: &PendingDelivery,
     event: &Arc<JobEvent>,
@@ -53,7 +53,7 @@ pub fn job(
     Some(NewJob { job: Arc::new(job), endpoint_limit: limit })
 }
 
-/// A job for a delivery that the feeder claimed.
+/// Makes a job for a delivery that the feeder claimed.
 pub fn claimed(claimed: ClaimedJob, endpoint: JobEndpoint, now: Timestamp) -> Option<NewJob> {
     let payload = match claimed.payload {
         Some(payload) => JobPayload::Inline(payload),

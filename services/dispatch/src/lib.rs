@@ -1,5 +1,5 @@
 //! The role `dispatch`: makes events durable, routes them to deliveries, feeds the queue, settles
-//! attempts and answers questions about all of these.
+//! attempts, and serves queries about them.
 //!
 //! Every outcome passes through here, so every decision about a delivery is made here. It must
 //! never send to an endpoint, and never answer OK before the database has committed.

@@ -1,6 +1,6 @@
-//! What dispatch shows of itself, and what it measures of the whole now and then. An alarm must not
-//! depend on what it watches: the age of the oldest due delivery is asked of the database, not of
-//! the feeder.
+//! The metrics of dispatch, and its periodic measurements of the whole deployment. An alert must
+//! not depend on what it watches, so the age of the oldest due delivery comes from the database and
+//! not from the feeder.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,7 @@ static BY_STATUS: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&ENDED, &STA
 static BY_RESULT: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&JOBS, &RESULTS));
 static BY_CAUSE: LazyLock<ByIndex> = LazyLock::new(|| ByIndex::new(&REQUEUED, &CAUSES));
 
-/// A batch was settled: what was attempted, and what of it ended a delivery.
+/// Counts a settled batch: its attempts, and the deliveries that ended.
 pub fn settled(batch: &[Settled], applied: &[bool]) {
     for settled in batch {
         if let Some(record) = &settled.record {
@@ -41,7 +41,7 @@ pub fn settled(batch: &[Settled], applied: &[bool]) {
     }
 }
 
-/// Deliveries ended.
+/// Counts deliveries that ended.
 pub fn ended(status: DeliveryStatus, count: u64) {
     match status {
         DeliveryStatus::Delivered => BY_STATUS.add(0, count),
@@ -51,7 +51,7 @@ pub fn ended(status: DeliveryStatus, count: u64) {
     }
 }
 
-/// Jobs were offered to the queue.
+/// Counts jobs that were offered to the queue.
 pub fn offered(answers: &[Enqueued]) {
     let mut counts = [0; 4];
     for answer in answers {
@@ -67,27 +67,27 @@ pub fn offered(answers: &[Enqueued]) {
     }
 }
 
-/// Jobs were offered to a queue that did not answer.
+/// Counts jobs that were offered to a queue that did not answer.
 pub fn not_offered(jobs: usize) {
     BY_RESULT.add(4, jobs as u64);
 }
 
-/// Jobs were too old to be offered.
+/// Counts jobs that were too old to be offered.
 pub fn too_late(jobs: usize) {
     BY_RESULT.add(5, jobs as u64);
 }
 
-/// Deliveries are queued again: the queue lacked them.
+/// Counts deliveries that are queued again because the queue lacked them.
 pub fn lost(count: usize) {
     BY_CAUSE.add(0, count as u64);
 }
 
-/// Deliveries are queued again: the queue is another.
+/// Counts deliveries that are queued again because the queue is another one.
 pub fn of_former_queue(count: u64) {
     BY_CAUSE.add(1, count);
 }
 
-/// What a sweep let go.
+/// Counts rows that a sweep removed.
 pub fn gone(gone: &[DeletedRows]) {
     for DeletedRows { table, partitions, rows } in gone {
         PARTITIONS_DROPPED.with_label_values(&[*table]).inc_by(*partitions);
@@ -95,27 +95,27 @@ pub fn gone(gone: &[DeletedRows]) {
     }
 }
 
-/// Payloads were erased.
+/// Counts erased payloads.
 pub fn erased(cause: &'static str, count: u64) {
     PAYLOADS_ERASED.with_label_values(&[cause]).inc_by(count);
 }
 
-/// A sweep ended.
+/// Counts a sweep that ended.
 pub fn swept(result: &'static str) {
     SWEEPS.with_label_values(&[result]).inc();
 }
 
-/// Days that are old and stay.
+/// Sets the number of old days that could not be removed.
 pub fn held_days(count: i64) {
     HELD_DAYS.set(count);
 }
 
-/// The oldest day of history.
+/// Sets the oldest day of history.
 pub fn oldest_day(day: Option<i32>) {
     OLDEST_DAY.set(day.map_or(0, |day| i64::from(day) * 86_400));
 }
 
-/// Shows the metrics of dispatch: what has not happened yet as 0.
+/// Registers the metrics of dispatch, so that counters without an event show 0.
 pub fn expose() {
     metrics::expose(&SECTION);
     for counters in [&BY_OUTCOME, &BY_STATUS, &BY_RESULT, &BY_CAUSE] {

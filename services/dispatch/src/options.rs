@@ -1,4 +1,4 @@
-//! The settings of dispatch, and what its process gives it.
+//! The settings of dispatch, and the values that its process gives it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the parts of dispatch share.
+//! The data that the parts of dispatch share.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     windows::QueueWindows,
 };
 
-/// What every part of the role works with.
+/// The data that every part of the role uses.
 #[derive(Clone)]
 pub struct Shared {
     pub options: Arc<Options>,

@@ -1,12 +1,12 @@
-//! The spans of dispatch. A commit is of many events: each has a span of its own, which says with
+//! The spans of dispatch. A commit has many events. Each event has its own span, which says with
 //! how many others it was written.
 
 use outrider_model::{Error, EventId, JobReport, Trace};
 use outrider_store::Accepted;
 use outrider_telemetry::{Hop, Kind, TraceContext};
 
-/// The span of an event that arrived, and the trace that goes on with the event: to its row, its
-/// jobs, its attempts.
+/// Starts the span of an event that arrived. Returns it with the trace that continues with the
+/// event's row, jobs and attempts.
 pub fn accepting(trace: Option<Trace>, id: EventId) -> (Hop, Option<Trace>) {
     let Some(trace) = trace else { return (Hop::none(), None) };
     let incoming = TraceContext::parse(&trace.parent, &trace.state);
@@ -19,7 +19,7 @@ pub fn accepting(trace: Option<Trace>, id: EventId) -> (Hop, Option<Trace>) {
     (hop, trace)
 }
 
-/// Its commit ended.
+/// Records that the commit of an event ended.
 pub fn committed(hop: &Hop, events: usize, seconds: f64, outcome: &Result<Accepted, Error>) {
     hop.set("outrider.commit.events", i64::try_from(events).unwrap_or(i64::MAX));
     hop.set("outrider.commit.seconds", seconds);
@@ -33,7 +33,7 @@ pub fn committed(hop: &Hop, events: usize, seconds: f64, outcome: &Result<Accept
     }
 }
 
-/// The span in which an attempt is settled, under the attempt's.
+/// Starts the span in which an attempt is settled, below that of the attempt.
 pub fn settling(report: &JobReport) -> Hop {
     let Some(parent) = &report.trace_parent else { return Hop::none() };
     Hop::child(Kind::Internal, "dispatch settle", TraceContext::parse(parent, "").as_ref())

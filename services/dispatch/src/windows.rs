@@ -1,5 +1,5 @@
-//! How many jobs of an endpoint go to the queue: as many as it may have under way, or fewer while
-//! it does not answer in time. The deliveries beyond wait in the database, and take no part of the
+//! How many jobs of an endpoint go to the queue: as many as it may have in flight, or fewer while
+//! it does not answer in time. The other deliveries wait in the database and use no part of the
 //! queue.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use outrider_store::EndpointEntry;
 
 use crate::{jobs::JobEndpoint, options::Options};
 
-/// The windows of endpoints in the queue, as the attempts that were settled here tell.
+/// The windows of endpoints in the queue, derived from the attempts that this process settled.
 pub struct QueueWindows(Mutex<Windows>);
 
 fn heard(attempt: &Attempt) -> Option<Heard> {
@@ -35,15 +35,15 @@ impl QueueWindows {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a job for this endpoint needs to know of it.
+    /// Returns the data of this endpoint that its jobs need.
     pub fn endpoint(&self, entry: &EndpointEntry) -> JobEndpoint {
         let limit =
             entry.endpoint.spec.limits.max_in_flight.min(self.windows().size(entry.endpoint.id));
         JobEndpoint { organization: entry.organization, limit }
     }
 
-    /// Whether an attempt changes what is known. Most endpoints always answer: of them nothing is
-    /// known.
+    /// Whether an attempt changes a window. Nothing is remembered about endpoints that always
+    /// answer, which most do.
     pub fn cares(&self, attempt: &Attempt) -> bool {
         match heard(attempt) {
             Some(Heard::Nothing) => true,
@@ -52,7 +52,7 @@ impl QueueWindows {
         }
     }
 
-    /// Learns from an attempt to an endpoint that takes at most `most` requests.
+    /// Updates the window after an attempt to an endpoint that takes at most `most` requests.
     pub fn learn(&self, attempt: &Attempt, most: u32, now: Timestamp) {
         let Some(heard) = heard(attempt) else { return };
         let mut windows = self.windows();
@@ -62,7 +62,7 @@ impl QueueWindows {
         }
     }
 
-    /// How many endpoints have a smaller window than they might.
+    /// Returns the number of endpoints whose window is smaller than their limit.
     pub fn narrow(&self) -> usize {
         self.windows().count().1
     }

@@ -39,7 +39,7 @@ pub struct EndpointSpec {
     pub state: EndpointState,
     #[serde(flatten)]
     pub limits: DeliveryLimits,
-    /// Sent with every request.
+    /// Headers of every request.
     #[serde(skip)]
     pub headers: Headers,
     #[serde(skip)]
@@ -54,10 +54,10 @@ pub struct EndpointSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeliveryLimits {
-    /// For the whole exchange.
+    /// The time that one exchange may take as a whole.
     #[serde(skip)]
     pub timeout: Duration,
-    /// Requests under way at once.
+    /// How many requests may be in flight at once.
     #[serde(skip)]
     pub max_in_flight: u32,
 }
@@ -92,8 +92,8 @@ impl Default for DeliveryLimits {
 }
 
 impl Endpoint {
-    /// As it is shown to readers: with a mask for each value of a header, and for the query of the
-    /// URL.
+    /// Returns the endpoint as readers see it, with a mask in place of the query of the URL and of
+    /// each value of a header.
     #[must_use]
     pub fn masked(mut self) -> Self {
         self.spec.headers.values_mut().for_each(|value| MASK.clone_into(value));
@@ -102,11 +102,11 @@ impl Endpoint {
     }
 }
 
-/// Stands for a value that is not shown. It is never a value itself: those of headers and queries
-/// are ASCII.
+/// Stands for a value that is not shown. No real value equals it, because values of headers and
+/// queries are ASCII.
 pub const MASK: &str = "\u{2026}";
 
-/// The mask as programs write it that encode URLs.
+/// The mask as written by programs that encode URLs.
 const ENCODED_MASK: &str = "%E2%80%A6";
 
 /// Whether a URL has the mask in place of its query, or as the name of a parameter: programs that
@@ -121,7 +121,7 @@ pub fn has_masked_query(url: &str) -> bool {
     names.any(|name| name == MASK || name.eq_ignore_ascii_case(ENCODED_MASK))
 }
 
-/// Headers by their names in lower case.
+/// Headers by name in lower case.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Headers(BTreeMap<String, String>);
 
@@ -161,21 +161,21 @@ impl IntoIterator for Headers {
 }
 
 impl fmt::Debug for Headers {
-    /// The names alone.
+    /// Shows the names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// What receives. Tunnels, polling and queues will be further kinds.
+/// What receives the webhooks. Tunnels, polling and queues can become further kinds.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Target {
-    /// An HTTP server, by its canonical URL.
+    /// An HTTP server with its canonical URL.
     Http { url: String },
 }
 
 impl Target {
-    /// The kind as it is stored.
+    /// Returns the kind as it is stored.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -183,7 +183,8 @@ impl Target {
         }
     }
 
-    /// With a mask for the query of the URL, names of parameters included.
+    /// Returns the target with a mask in place of the whole query of the URL, including the names
+    /// of its parameters.
     #[must_use]
     pub fn masked(self) -> Self {
         match self {
@@ -204,7 +205,8 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Whether an endpoint is sent to. A gate: it never changes the endpoint's pending rows.
+/// Whether requests are sent to an endpoint. This is a gate: it never changes the endpoint's
+/// pending rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i16)]
 pub enum EndpointState {
@@ -213,7 +215,7 @@ pub enum EndpointState {
 }
 
 impl EndpointState {
-    /// By its stored number.
+    /// Returns the state with this stored number.
     #[must_use]
     pub fn from_number(number: i16) -> Option<Self> {
         match number {
@@ -267,7 +269,7 @@ mod tests {
             WebhookUrl::parse(url, &Policy::default()).is_err()
                 && header::check("x-a", MASK).is_err()
         );
-        // A client that encodes URLs makes one of it that would be accepted.
+        // A client that encodes URLs turns the mask into a text that a URL may contain.
         let encoded = "https://a.example/?%e2%80%A6";
         assert!(WebhookUrl::parse(encoded, &Policy::default()).is_ok());
         assert!(has_masked_query(url) && has_masked_query(encoded));

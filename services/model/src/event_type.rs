@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use crate::{EventTypeId, Noun, ProjectId, Spec, limits};
 
-/// The name of a kind of event: parts of letters, digits, `_` and `-`, joined by dots, as Standard
-/// Webhooks advises, or by `:` or `/`, as other systems do.
+/// The type of an event: parts of letters, digits, `_` and `-`, joined by dots, as Standard
+/// Webhooks recommends, or by `:` or `/`, as in other systems.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType(String);
 
@@ -62,14 +62,14 @@ impl FromStr for EventType {
     }
 }
 
-/// An entry of a project's catalogue of event types.
+/// An entry of a project's catalog of event types.
 pub type EventTypeDefinition = Noun<EventTypeSpec>;
 
 /// The project and name of an event type, which never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTypeFixed {
     pub project: ProjectId,
-    /// By which events are published: one entry of the project each.
+    /// The type under which events are published. Each has one entry in its project.
     pub event_type: EventType,
 }
 
@@ -88,19 +88,19 @@ impl Spec for EventTypeSpec {
     type Fixed = EventTypeFixed;
 }
 
-/// Which event types a subscription wants.
+/// The event types that a subscription selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventTypePattern {
-    /// All: `*`.
+    /// Every type: `*`.
     All,
-    /// All that begin with this and a dot: `prefix.*`.
+    /// Every type that begins with this type and a dot: `prefix.*`.
     Under(EventType),
-    /// This one.
+    /// This type only.
     Exactly(EventType),
 }
 
 impl EventTypePattern {
-    /// Whether an event of this type is wanted.
+    /// Whether the pattern matches this type.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Organisations, projects, and the keys to them.
+//! Organizations, projects and API keys.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ApiKeyId, Noun, OrganizationId, ProjectId, ScopeSet, Spec, Timestamp, noun::Unknown};
 
-/// Who owns projects.
+/// Owns projects.
 pub type Organization = Noun<OrganizationSpec>;
 
 /// The fields of an organization that callers set.
@@ -20,7 +20,7 @@ impl Spec for OrganizationSpec {
     type Fixed = ();
 }
 
-/// What keeps the events of one product or environment apart.
+/// Holds the events of one product or environment, apart from those of other projects.
 pub type Project = Noun<ProjectSpec>;
 
 /// The organization of a project, which never changes.
@@ -38,7 +38,7 @@ pub struct ProjectSpec {
     pub name: String,
     #[serde(skip)]
     pub schema_validation: SchemaValidation,
-    /// After so long payloads and answers are erased; none: they are kept as long as the events.
+    /// When payloads and responses are erased. If absent, they are kept as long as the events.
     #[serde(skip)]
     pub payload_retention: Option<Duration>,
     #[serde(flatten)]
@@ -50,22 +50,22 @@ impl Spec for ProjectSpec {
     type Fixed = ProjectFixed;
 }
 
-/// What becomes of events that the catalogue of event types speaks against. The numbers are those
-/// of `outrider.admin.v1.SchemaValidation` and are stored.
+/// What happens to events that do not match the catalog of event types. The numbers are those of
+/// `outrider.admin.v1.SchemaValidation`, and are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum SchemaValidation {
-    /// They are accepted; nothing is validated.
+    /// Accepted without validation.
     #[default]
     Off = 1,
-    /// They are accepted with a warning.
+    /// Accepted with a warning.
     Warn = 2,
-    /// They are refused.
+    /// Refused.
     Reject = 3,
 }
 
 impl SchemaValidation {
-    /// By its number.
+    /// Returns the variant with this number.
     #[must_use]
     pub fn from_number(number: i32) -> Option<Self> {
         [Self::Off, Self::Warn, Self::Reject]
@@ -81,7 +81,7 @@ pub type ApiKey = Noun<ApiKeySpec>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiKeyFixed {
     pub organization: OrganizationId,
-    /// The one project it is bound to.
+    /// The only project that the key reaches, if it is bound to one.
     pub project: Option<ProjectId>,
 }
 
@@ -90,7 +90,7 @@ pub struct ApiKeyFixed {
 pub struct ApiKeySpec {
     pub name: String,
     pub scopes: ScopeSet,
-    /// Refused from then on.
+    /// The key is refused from this time on.
     pub expires_at: Option<Timestamp>,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{EndpointId, EventTypePattern, Noun, ProjectId, Spec, SubscriptionId};
 
-/// Sends events of some types to an endpoint.
+/// Selects the event types that are sent to an endpoint.
 pub type Subscription = Noun<SubscriptionSpec>;
 
 /// The project and endpoint of a subscription, which never change.

@@ -1,11 +1,12 @@
-//! Waiting for the announcement of a change, in one process.
+//! Announces changes to those who wait for them in one process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Wakes those who wait. An announcement that comes while nobody waits is kept for the next who
-/// does, so that a caller who waits, looks, and waits again misses none; several are kept as one.
+/// Wakes callers that wait for a change. If nobody waits, the announcement is kept for the next
+/// caller that does, so a caller that waits, looks and waits again misses none. Several
+/// announcements are kept as one.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     state: Mutex<State>,
@@ -19,7 +20,7 @@ struct State {
 }
 
 impl Changes {
-    /// A change was announced.
+    /// Announces a change.
     pub(crate) fn announce(&self) {
         let mut state = self.locked();
         if state.waiting == 0 {
@@ -29,7 +30,7 @@ impl Changes {
         }
     }
 
-    /// Returns at the next announcement, or at once when one was missed. May be dropped.
+    /// Returns at the next announcement, or at once if one was missed. The future may be dropped.
     pub(crate) async fn announced(&self) {
         let notified = self.notify.notified();
         let _waiting = {
@@ -40,8 +41,8 @@ impl Changes {
             state.waiting += 1;
             Waiting(self)
         };
-        // `notify_waiters` wakes every `Notified` that exists, polled or not: this one was made
-        // before the lock was taken.
+        // `notify_waiters` wakes every `Notified` that exists, even if it was not polled. This one
+        // was created before the lock was taken.
         notified.await;
     }
 
@@ -50,7 +51,7 @@ impl Changes {
     }
 }
 
-/// Counts one who waits, until it is dropped.
+/// Counts one waiting caller until it is dropped.
 struct Waiting<'a>(&'a Changes);
 
 impl Drop for Waiting<'_> {
@@ -74,7 +75,7 @@ mod tests {
         changes.announce();
         timeout(Duration::from_secs(20), changes.announced()).await.expect("kept");
         assert!(timeout(Duration::from_millis(50), changes.announced()).await.is_err());
-        // The one that gave up waits no longer: the next announcement is kept again.
+        // The caller that gave up no longer waits, so the next announcement is kept again.
         changes.announce();
         timeout(Duration::from_secs(20), changes.announced()).await.expect("kept");
     }

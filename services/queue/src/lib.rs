@@ -1,8 +1,8 @@
-//! The window of jobs that are ready to be sent: a bounded, disposable copy of what the database
-//! holds, in Redis or in memory.
+//! The window of jobs that are ready to be sent: a bounded, disposable copy of rows of the
+//! database, in Redis or in memory.
 //!
-//! It must never be the only place where something is known: whatever is lost here is found again
-//! by the feeder. Nothing outside this crate speaks to Redis.
+//! It must never be the only place that knows something: the feeder restores whatever is lost here.
+//! No other crate talks to Redis.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,16 +23,16 @@ pub use options::Options;
 pub use redis::RedisQueue;
 pub use servers::RedisTls;
 
-/// A job takes one unit of the window, and one more for each so many bytes of its payload and
+/// A job takes one unit of the window, and one more for each of these many bytes of its payload and
 /// headers.
 const UNIT_BYTES: usize = 4_096;
 
 /// A job to be queued.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// What is to be sent; its `epoch` is that of the shard that the caller knows.
+    /// The job. Its `epoch` is the epoch of the shard that the caller knows.
     pub job: Arc<Job>,
-    /// Jobs of the endpoint that the window takes: the endpoint's limit of requests under way.
+    /// How many jobs of the endpoint the window takes: the endpoint's limit of requests in flight.
     pub endpoint_limit: u32,
 }
 
@@ -43,24 +43,25 @@ impl NewJob {
         self.job.recipient.endpoint
     }
 
-    /// Units of a window of this size that the job takes; never more than a lone endpoint has.
+    /// Returns the units that the job takes in a window of this size: at most the share of an
+    /// endpoint that is alone.
     fn units(&self, window: u32) -> u32 {
         let units = u32::try_from(1 + self.job.bytes() / UNIT_BYTES).unwrap_or(u32::MAX);
         units.min(window.max(SMALLEST_TOTAL) / 8)
     }
 }
 
-/// What became of a job that was to be queued.
+/// The result of queueing a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
-    /// It waits.
+    /// The job waits in the queue.
     Queued,
-    /// A job of the same delivery waits or is held already; nothing was done.
+    /// A job of the same delivery already waits or is held. Nothing was done.
     Present,
-    /// The window has no room for it: the endpoint has as many jobs there as it may, or its share,
-    /// that of its project or of its organisation is used up.
+    /// The window has no room: the endpoint has reached its limit of jobs, or its share or that of
+    /// its project or organization is used up.
     Full,
-    /// The shard has another epoch than the job: it is not what the caller knew.
+    /// The shard's epoch is not that of the job, so the shard was emptied or replaced.
     WrongEpoch,
 }
 
@@ -69,75 +70,76 @@ pub enum Enqueued {
 pub struct LeasedJob {
     pub job: Arc<Job>,
     pub receipt: Receipt,
-    /// False when another worker held it before: it may have been sent, and must be checked in the
-    /// database.
+    /// False if another worker held the job before. It may have been sent, so it must be checked in
+    /// the database.
     pub first: bool,
 }
 
-/// A job that needs its place no longer.
+/// A job to remove.
 #[derive(Debug, Clone)]
 pub struct Done {
     pub receipt: Receipt,
     pub delivery: DeliveryId,
     pub endpoint: EndpointId,
-    /// Of the job; the place of a later generation is left alone.
+    /// The generation of the job. A later generation keeps its place.
     pub generation: u32,
 }
 
-/// The queue. Every error is `Unavailable`: the caller goes on without it and tries again.
+/// The queue. Every error is `Unavailable`; the caller continues without the queue and tries again.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
-    /// The shard of an endpoint's jobs.
+    /// Returns the shard of an endpoint's jobs.
     fn shard(&self, endpoint: EndpointId) -> u32;
 
-    /// The epoch of each shard. A shard whose identity changed (emptied, restarted, failed over) is
-    /// cleared and gets a new epoch here, so that rows which name the old one are known to be
-    /// queued nowhere.
+    /// Returns the epoch of each shard. A shard whose identity changed (it was emptied, restarted
+    /// or failed over) is cleared and gets a new epoch, so rows with the old epoch are known not to
+    /// be queued.
     async fn epochs(&self) -> Result<Vec<i64>>;
 
-    /// Queues what fits; a result for each, in order. All jobs of a shard go in one round trip.
+    /// Queues the jobs that fit, and returns a result for each, in order. All jobs of a shard take
+    /// one round trip.
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>>;
 
-    /// Takes up to `max` jobs for this consumer, waiting up to `wait` for the first. Must not be
-    /// dropped before it returns: jobs that it took would wait for their lease to run out.
+    /// Takes up to `max` jobs for this consumer, and waits up to `wait` for the first. The future
+    /// must not be dropped before it returns: jobs that it took would wait until their lease runs
+    /// out.
     async fn read(&self, consumer: &str, max: usize, wait: Duration) -> Result<Vec<LeasedJob>>;
 
     /// Takes over up to `max` jobs whose lease ran out.
     async fn reclaim(&self, consumer: &str, max: usize) -> Result<Vec<LeasedJob>>;
 
-    /// Begins the leases of these jobs again. Returns the receipts of the jobs that are not this
-    /// consumer's any more: they are finished, another consumer took them over, or the queue was
-    /// emptied.
+    /// Renews the leases of these jobs. Returns the receipts of jobs that this consumer no longer
+    /// holds, because they were finished or taken over, or the queue was emptied.
     async fn renew(&self, consumer: &str, receipts: &[Receipt]) -> Result<Vec<Receipt>>;
 
     /// Removes jobs and frees their places. Doing it twice is harmless.
     async fn finish(&self, done: &[Done]) -> Result<()>;
 
-    /// For each delivery: the generation of the job that waits or is held, if there is one.
+    /// Returns, for each delivery, the generation of its job that waits or is held, if any.
     async fn held(&self, deliveries: &[(EndpointId, DeliveryId)]) -> Result<Vec<Option<u32>>>;
 
-    /// For each endpoint and its limit: how many more small jobs the window would take of it, if it
-    /// took none of the others.
+    /// Returns, for each endpoint with its limit, how many more small jobs of it fit if no jobs of
+    /// the others are added.
     async fn room(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>>;
 
-    /// How many jobs wait or are held, by shard.
+    /// Returns the number of jobs that wait or are held, by shard.
     async fn depths(&self) -> Result<Vec<u64>>;
 
-    /// The same, in all.
+    /// Returns the number of jobs that wait or are held, in total.
     async fn depth(&self) -> Result<u64> {
         Ok(self.depths().await?.into_iter().sum())
     }
 
-    /// Fails while jobs cannot be delivered through it: it does not answer, or it refuses a command
-    /// that the work needs.
+    /// Fails while no jobs can be delivered through the queue, because it does not answer or
+    /// refuses a command that is needed.
     async fn ready(&self) -> Result<()> {
         self.depth().await.map(drop)
     }
 
-    /// Tells every process that configuration changed. Best effort: the feed in the database is
-    /// polled as well.
+    /// Tells every process that the configuration changed. This is best effort, because the change
+    /// feed is also polled.
     async fn announce_change(&self) -> Result<()>;
 
-    /// Returns when a change was announced (by this or another process), or never. May be dropped.
+    /// Returns when this or another process has announced a change. The future may be dropped.
     async fn change_announced(&self);
 }

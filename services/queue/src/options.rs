@@ -57,7 +57,7 @@ section! {
     with rules;
 }
 
-/// The URL of the queue in memory.
+/// Selects the queue in memory.
 const EMBEDDED: &str = "embedded";
 
 impl Options {

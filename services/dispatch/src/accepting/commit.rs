@@ -1,4 +1,4 @@
-//! The commit of events, and what follows it.
+//! The commit of events, and the steps after it.
 
 use std::sync::Arc;
 
@@ -15,18 +15,19 @@ use outrider_telemetry::{
 use super::room::CallRoom;
 use crate::{handoff::Handoff, shared::Shared, trace};
 
-/// A routed event on its way to a commit, with the jobs that follow it.
+/// A routed event that waits for its commit, with the jobs to queue afterward.
 pub struct Routed {
     pub event: NewEvent,
     pub jobs: Vec<NewJob>,
-    /// From the event's arrival until its commit is known.
+    /// The span from the event's arrival until the result of its commit is known.
     pub hop: Hop,
-    /// What its whole call holds: given back once all of it is committed, whether or not somebody
-    /// still waits for the answer.
+    /// The room that its call holds. It is given back when all of the call is committed, even if
+    /// nobody waits for the answer any more.
     pub room: Arc<CallRoom>,
 }
 
-/// Deliveries, and bytes of a payload, that weigh as much in a commit as a small event with few.
+/// How many deliveries, and how many bytes of a payload, weigh as much in a commit as one small
+/// event with few deliveries.
 const DELIVERIES_OF_A_WEIGHT: usize = 32;
 const BYTES_OF_A_WEIGHT: usize = 16 * 1024;
 
@@ -35,8 +36,8 @@ pub fn weigh(routed: &Routed) -> usize {
     1 + deliveries.len() / DELIVERIES_OF_A_WEIGHT + payload.len() / BYTES_OF_A_WEIGHT
 }
 
-/// One commit, and then the jobs of what was new. The answers do not wait for the queue: jobs go on
-/// by a channel.
+/// Makes one commit, and then hands over the jobs of new events. Answers do not wait for the queue,
+/// because jobs continue through a channel.
 pub async fn commit(
     shared: Shared,
     handoff: Handoff,
@@ -68,7 +69,7 @@ pub async fn commit(
         }
         results.push(outcome.and_then(|accepted| answer(&event.event, accepted)));
     }
-    // Born while their endpoint was congested, which it may not be any more.
+    // These were written unmarked because their endpoint was congested, which may no longer be so.
     handoff.feed_uncongested(unmarked);
     if !queued.is_empty() {
         tokio::spawn(async move { handoff.submit(queued).await });
@@ -76,7 +77,7 @@ pub async fn commit(
     Ok(results)
 }
 
-/// Writes a batch; when the database refuses the data of some row, splits until the culprit is
+/// Writes a batch. If the database refuses the data of a row, splits the batch until that row is
 /// alone.
 fn write<'a>(
     shared: &'a Shared,

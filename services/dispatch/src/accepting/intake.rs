@@ -1,4 +1,4 @@
-//! What ingest calls.
+//! The service that ingest calls.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Who publishes: a call is of one caller, and in one project.
+/// Returns who publishes. A call comes from one caller, in one project.
 fn owner(event: &AdmittedEvent) -> Owner {
     Owner { organization: event.organization, project: event.project }
 }
@@ -74,7 +74,7 @@ impl Intake for EventIntake {
         self.room
             .take(&mut room, events.iter().map(|event| event.payload.len() + FIXED_BYTES).sum())?;
         let mut routed = Vec::with_capacity(events.len());
-        // Ids of one call rise with the order of its events.
+        // The ids of one call increase in the order of its events.
         let (now, first) = (self.shared.store.clock().now(), rand::random::<u64>() >> 4);
         for (event, random) in events.into_iter().zip(first..) {
             let event =
@@ -88,7 +88,7 @@ impl Intake for EventIntake {
             .into_iter()
             .map(|(event, jobs, hop)| Routed { event, jobs, hop, room: Arc::clone(&room) })
             .collect();
-        // From here on only the commit holds it.
+        // From here on, only the commit holds the room.
         drop(room);
         self.batcher.try_commit(owner, routed).await
     }

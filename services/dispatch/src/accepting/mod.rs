@@ -1,5 +1,5 @@
-//! Accepting: an event, its idempotency key and its pending deliveries in one commit; then the
-//! answer; then the queue.
+//! Accepting: writes an event, its idempotency key and its pending deliveries in one commit, then
+//! answers, then queues the jobs.
 
 mod commit;
 mod intake;

@@ -1,4 +1,4 @@
-//! What calls hold of what all callers share, until their events are committed.
+//! The room that calls hold until their events are committed. All callers share it.
 
 use outrider_model::Result;
 use outrider_shares::{Holder, Resource, Share, Shares};
@@ -9,19 +9,19 @@ const CALLS: Resource =
 const BYTES: Resource = Resource {
     name: "accept-bytes",
     noun: "bytes of events and deliveries that wait for a commit",
-    // An event of usual size with a few deliveries.
+    // Enough for an event of usual size with a few deliveries.
     least: 64 * 1024,
 };
 
-/// What an event, and what a delivery, is counted with beside its payload or headers.
+/// The bytes that count for an event, and for a delivery, in addition to its payload or headers.
 pub const FIXED_BYTES: usize = 1024;
 
-/// Bytes of headers, of which each job has a copy.
+/// Returns the bytes of the headers. Each job has a copy of them.
 pub fn headers_of(new: &NewEvent) -> usize {
     new.event.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// What a call holds of what all callers share.
+/// The part of the shared room that a call holds.
 pub struct CallRoom {
     bytes: Share,
     _call: Share,
@@ -31,7 +31,7 @@ pub struct CallRoom {
 pub struct Room {
     calls: Shares,
     bytes: Shares,
-    /// Bytes that a single call is counted with at most: a larger one must find room some time.
+    /// The most bytes that count for a single call, so that a larger one can also find room.
     most_of_a_call: usize,
 }
 
@@ -42,12 +42,12 @@ impl Room {
         Self { calls, bytes, most_of_a_call }
     }
 
-    /// The room of a call that its holder has nothing of yet but the place.
+    /// Takes a place for a call, without any bytes yet.
     pub fn enter(&self, holder: Holder) -> Result<CallRoom> {
         Ok(CallRoom { _call: self.calls.take(holder, 1)?, bytes: self.bytes.share(holder) })
     }
 
-    /// More memory for a call: so many bytes of payloads, or of deliveries, each of which has a row
+    /// Takes more bytes for a call: those of payloads, or of deliveries, each of which has a row
     /// and a job with a copy of the headers.
     pub fn take(&self, room: &mut CallRoom, bytes: usize) -> Result<()> {
         let left = self.most_of_a_call.saturating_sub(room.bytes.amount());

@@ -1,4 +1,4 @@
-//! From an event to its rows and jobs, by the directory in memory.
+//! Turns an event into its rows and jobs, with the directory in memory.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use outrider_telemetry::Hop;
 
 use crate::{handoff::Handoff, jobs, shared::Shared, trace};
 
-/// Finds where an event goes and makes its rows and jobs.
+/// Finds the endpoints of an event, and makes its rows and jobs.
 pub async fn route(
     shared: &Shared,
     handoff: &Handoff,
@@ -80,7 +80,7 @@ pub async fn route(
     Ok((NewEvent { event, payload, fingerprint, deliveries }, jobs, hop))
 }
 
-/// A pending row, born with the mark of the job that will follow it, when one will.
+/// Makes a pending row. It has the mark of its job if a job will be queued after the commit.
 fn pending(shared: &Shared, handoff: &Handoff, birth: &Birth<'_>, route: Route) -> PendingDelivery {
     let due = birth.due_at <= birth.now && !birth.paused;
     let queued_epoch = if due { handoff.birth_epoch(route.endpoint) } else { None };

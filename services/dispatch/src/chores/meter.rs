@@ -1,4 +1,4 @@
-//! What dispatch measures of the whole now and then.
+//! Periodic measurements of the whole deployment.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use outrider_telemetry::catalogue::{
 
 use crate::{handoff::Handoff, measure, shared::Shared};
 
-/// Pending deliveries are counted no further.
+/// The number up to which pending deliveries are counted.
 const COUNT_LIMIT: u32 = 100_000;
 
 /// The part of dispatch that measures.
@@ -24,7 +24,7 @@ impl Meter {
         Self { shared, handoff }
     }
 
-    /// Measures for ever.
+    /// Measures until the task is aborted.
     pub async fn run(&self) {
         let length = self.shared.options.measure_period;
         let mut period = tokio::time::interval(length);
@@ -44,7 +44,7 @@ impl Meter {
                 OLDEST_DUE.set(summary.oldest_due.map_or(0.0, |due| now.since(due).as_secs_f64()));
             }
             Err(why) => {
-                // Nobody can tell; what was due then is due still.
+                // Keep the last value: what was due then is still due.
                 tracing::warn!(%why, "what is pending was not measured");
                 if OLDEST_DUE.get() > 0.0 {
                     OLDEST_DUE.add(period.as_secs_f64());

@@ -1,4 +1,4 @@
-//! What dispatch does besides, for ever: repair, retention, measuring, the audit.
+//! The background work of dispatch: repair, retention, measurements and the audit.
 
 mod audit;
 mod meter;

@@ -1,8 +1,8 @@
-//! The sweeper: what is older than it is kept goes, day by day and step by step, and payloads that
-//! a project keeps no longer are erased.
+//! The sweeper removes what is past its retention, by day and in steps, and erases payloads that a
+//! project no longer keeps.
 //!
-//! Every process of the role sweeps. Steps are small and repeatable, and on PostgreSQL one process
-//! takes a step at a time; whoever publishes or settles at the same time comes first.
+//! Every process of the role sweeps. Steps are small and repeatable, and on PostgreSQL only one
+//! process runs a step at a time. Publishing and settling take precedence.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,30 +12,30 @@ use tokio::sync::Mutex;
 
 use crate::{measure, shared::Shared};
 
-/// Between two steps.
+/// The rest between two steps.
 const REST: Duration = Duration::from_millis(50);
-/// Projects looked up at once.
+/// How many projects are read at once.
 const PROJECTS: u64 = 100;
-/// Steps for one project before it is another's turn.
+/// How many steps one project gets before the next has its turn.
 const STEPS: usize = 100;
-/// Of those, over events that had a pending delivery the last time: the next sweep goes on where
-/// this one stops.
+/// How many of these steps examine events that had a pending delivery the last time. The next sweep
+/// continues where this one stops.
 const HELD_STEPS: usize = 20;
-/// So long after its time an event may be committed and its payload is erased by age all the same;
-/// and a clock may go back by any time.
+/// How late an event may be committed after its time so that its payload is still erased by age. A
+/// clock may step back by any time.
 const LATE: Duration = Duration::from_secs(900);
 
-/// How a sweep or a part of it ended; of several, the worst counts.
+/// How a sweep or a part of it ended. The worst of several counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ended {
     Done,
-    /// Somebody used what was to go.
+    /// The rows to remove were in use.
     Blocked,
     Failed,
 }
 
 impl Ended {
-    /// The end of a part, which is told when it failed.
+    /// Returns the end of a part, and logs a failure.
     fn of(part: &'static str, progress: Result<Progress>) -> Self {
         match progress {
             Ok(Progress::Blocked) => Self::Blocked,
@@ -57,10 +57,10 @@ impl Ended {
     }
 }
 
-/// The part of dispatch that lets go.
+/// The part of dispatch that removes old data.
 pub struct Sweeper {
     shared: Shared,
-    /// Where the next sweep goes on among the events of a project that a pending delivery held.
+    /// By project, where the next sweep continues among events that a pending delivery held.
     places: Mutex<HashMap<ProjectId, EventId>>,
 }
 
@@ -69,7 +69,7 @@ impl Sweeper {
         Self { shared, places: Mutex::default() }
     }
 
-    /// Sweeps for ever: now, and at each period.
+    /// Sweeps now and at each period, until the task is aborted.
     pub async fn run(&self) {
         let mut period = tokio::time::interval(self.shared.options.sweep_period);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -80,7 +80,7 @@ impl Sweeper {
         }
     }
 
-    /// Each part has its turn, whatever becomes of the others.
+    /// Runs each part, whether or not the others succeed.
     async fn sweep(&self) -> Ended {
         let Shared { store, options, .. } = &self.shared;
         let now = store.clock().now();
@@ -98,7 +98,7 @@ impl Sweeper {
                     ended = ended.max(self.drop_days(before).await);
                 }
             }
-            // The owner of the tables does, by `outrider migrate up`.
+            // The owner of the tables removes it, with `outrider migrate up`.
             Ok(false) => {}
             Err(error) => ended = ended.max(Ended::of("days", Err(error))),
         }
@@ -127,8 +127,7 @@ impl Sweeper {
             let of_day = Ended::of("a day", progress);
             ended = ended.max(of_day);
             if of_day == Ended::Blocked {
-                // Whoever is in the way would be in that of every day, and publishing waits behind
-                // each try.
+                // What blocks one day would block every day, and publishing waits behind each try.
                 break;
             }
             tokio::time::sleep(REST).await;
@@ -145,7 +144,7 @@ impl Sweeper {
         self.repeat(|| store.drop_day(day)).await
     }
 
-    /// Step after step, with rests, until there is no more, or none for now.
+    /// Repeats a step, with rests, until nothing is left or nothing can be done for now.
     async fn repeat<F: Future<Output = Result<Step>>>(
         &self,
         step: impl Fn() -> F,
@@ -160,7 +159,7 @@ impl Sweeper {
         }
     }
 
-    /// Turn after turn, until there is no more to erase.
+    /// Repeats the turns until nothing is left to erase.
     async fn erase_payloads(&self, now: Timestamp) -> Ended {
         let (mut again, mut ended) =
             (Some(LATE.saturating_add(self.shared.options.sweep_period)), Ended::Done);
@@ -173,8 +172,8 @@ impl Sweeper {
         }
     }
 
-    /// A turn for each project that keeps payloads for a time of its own; whether there is more to
-    /// erase. What became too old in the time `again` is looked at again.
+    /// Gives a turn to each project that has its own retention of payloads. Returns whether there
+    /// is more to erase. Payloads that became too old within the time `again` are examined again.
     async fn erase_in_turn(
         &self,
         now: Timestamp,
@@ -195,7 +194,7 @@ impl Sweeper {
                 };
                 match erased.await {
                     Ok(of_project) => more |= of_project,
-                    // The others have their turn all the same.
+                    // The others still have their turn.
                     Err(error) => {
                         tracing::warn!(%error, project_id = %project,
                             "payloads of a project were not erased");
@@ -247,7 +246,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// The log of commits, which tails read, has a time of its own.
+    /// The commit log, which tails read, has its own retention.
     async fn prune_log(&self) {
         let kept_from = self.shared.store.clock().now().minus(self.shared.options.tail_retention);
         loop {

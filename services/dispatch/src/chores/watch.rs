@@ -1,5 +1,5 @@
-//! Repair: notices when the queue was emptied or replaced, and asks it about deliveries that stay
-//! unsettled.
+//! Repair: notices that the queue was emptied or replaced, and asks the queue about deliveries that
+//! stay unsettled.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::{handoff::Handoff, measure, shared::Shared};
 
-/// Deliveries asked after in one round trip.
+/// How many deliveries one round trip asks about.
 const PAGE: u32 = 1_000;
-/// How far the frequent look goes back behind the end of the last one: longer than rows are under
-/// way to their commit, and than the clocks of processes differ until they are measured again.
+/// How far the frequent check reaches back before the end of the last one: longer than rows take to
+/// be committed, and longer than the clocks of processes differ until they are measured again.
 const REACH: Duration = Duration::from_secs(300);
-/// The look at all that is older rests so many times as long as it took: while a long transaction
-/// makes it dear, it takes a tenth of a connection.
+/// The check of all older rows rests this many times as long as it took. While a long transaction
+/// makes it expensive, it uses a tenth of a connection.
 const REST: u32 = 9;
-/// How often partitions of the days to come are looked after: one cheap look-up. A clock that jumps
-/// by more days than there are partitions keeps everything from being committed until then.
+/// How often the partitions of the coming days are checked, which is one cheap query. If a clock
+/// jumps by more days than there are partitions, nothing can be committed until then.
 const PREPARE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The part of dispatch that repairs.
@@ -33,12 +33,12 @@ impl QueueWatch {
         Self { shared, handoff }
     }
 
-    /// Watches for ever.
+    /// Watches until the task is aborted.
     pub async fn run(&self) {
         tokio::join!(self.watch_epochs(), self.watch_overdue(), self.watch_older(), self.prepare());
     }
 
-    /// Keeps the known epochs those of the queue. Rows that bear another one are queued nowhere.
+    /// Keeps the known epochs equal to those of the queue. Rows with another epoch are not queued.
     async fn watch_epochs(&self) {
         let mut known = Vec::new();
         let mut period = tokio::time::interval(self.shared.options.epoch_period);
@@ -80,9 +80,9 @@ impl QueueWatch {
         }
     }
 
-    /// Asks the queue about deliveries that are marked as queued and stay unsettled. What the last
-    /// look went through is left out but for a part: PostgreSQL would go through all that ended
-    /// since the oldest transaction began.
+    /// Asks the queue about deliveries that are marked as queued and stay unsettled. Most of what
+    /// the last check covered is left out, because PostgreSQL would scan all rows that ended since
+    /// the oldest transaction began.
     async fn watch_overdue(&self) {
         let mut period = tokio::time::interval(self.look_period());
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -97,8 +97,8 @@ impl QueueWatch {
         }
     }
 
-    /// The same of what is older than that look goes: what nobody asked after while all processes
-    /// were away, or what took long to commit.
+    /// Does the same for older deliveries: those that nobody asked about while all processes were
+    /// down, and those that took long to commit.
     async fn watch_older(&self) {
         loop {
             let begin = Instant::now();
@@ -113,7 +113,7 @@ impl QueueWatch {
         (self.shared.options.check_after / 3).max(Duration::from_millis(100))
     }
 
-    /// Checks what is to be asked after from one time on until so long ago, page by page.
+    /// Checks deliveries to ask about, from `after` until `ago` before now, by page.
     async fn check(&self, after: Timestamp, ago: Duration) -> Result<(), LedgerError> {
         while self.check_page(after, ago).await? == PAGE as usize {}
         Ok(())
@@ -121,7 +121,8 @@ impl QueueWatch {
 
     async fn check_page(&self, after: Timestamp, ago: Duration) -> Result<usize, LedgerError> {
         let Shared { ledger, store, queue, options, .. } = &self.shared;
-        // Of each page anew: where the clock stepped back, what was put off must not come again.
+        // Computed for each page, so that deliveries that were deferred do not come again if the
+        // clock stepped back.
         let until = store.clock().now().minus(ago);
         let overdue = ledger.overdue(after, until, PAGE).await?;
         if overdue.is_empty() {
@@ -168,8 +169,8 @@ impl QueueWatch {
     }
 }
 
-/// Where a look begins that is to go on where another ended. Where the clock stepped back
-/// meanwhile, rows of now on bear earlier times.
+/// Returns where a check begins that continues where another ended. If the clock stepped back
+/// since, new rows have earlier times.
 fn looks_after(looked: Timestamp, now: Timestamp) -> Timestamp {
     looked.min(now).minus(REACH)
 }

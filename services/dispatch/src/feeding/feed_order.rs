@@ -1,5 +1,5 @@
-//! The order in which endpoints are fed, and how much at a time: organisations take turns, within
-//! an organisation its projects, and within a project its endpoints.
+//! The order in which endpoints are fed, and how much at a time. Organizations take turns, then the
+//! projects of an organization, then the endpoints of a project.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,17 +7,17 @@ use outrider_model::{OrganizationId, ProjectId, Recipient};
 
 use crate::jobs::JobEndpoint;
 
-/// Rows of one endpoint in one go: the first are on their way while the next are claimed, and
-/// others have their turn between.
+/// How many rows of one endpoint are claimed at a time. The first are queued while the next are
+/// claimed, and others have their turn in between.
 const TURN: u32 = 128;
 
 /// An endpoint with due deliveries and room in the window.
 #[derive(Debug)]
 pub struct Candidate {
     pub who: Recipient,
-    /// Jobs of it that the queue takes.
+    /// How many of its jobs the queue takes.
     pub limit: u32,
-    /// How many of these it has not got.
+    /// How many of these are not queued yet.
     pub room: u32,
     pub epoch: i64,
 }
@@ -28,7 +28,7 @@ impl Candidate {
     }
 }
 
-/// Members that take turns, each with what waits of it.
+/// Members that take turns, each with its waiting items.
 type Ring<K, V> = VecDeque<(K, V)>;
 
 /// The endpoints that wait to be fed.
@@ -48,7 +48,8 @@ impl FeedOrder {
         Self { organizations: organizations.into_iter().map(ring).collect() }
     }
 
-    /// The next batch of at most so many rows: each endpoint at most once, and a turn of it.
+    /// Returns the next batch of at most `limit` rows. It has each endpoint at most once, with one
+    /// turn.
     pub fn next(&mut self, limit: u32) -> Option<Vec<(Candidate, u32)>> {
         let mut batch = Vec::new();
         let mut left = limit;
@@ -73,7 +74,7 @@ impl FeedOrder {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// An endpoint that got what it wanted waits for its next turn, while it has room.
+    /// Puts an endpoint that got all that it asked for in line again, while it has room.
     pub fn again(&mut self, candidate: Candidate, got: u32) {
         let candidate = Candidate { room: candidate.room - got, ..candidate };
         if candidate.room > 0 {
@@ -83,7 +84,7 @@ impl FeedOrder {
     }
 }
 
-/// What waits of a member; if nothing did, its turn comes last.
+/// Returns the waiting items of a member. A new member has the last turn.
 fn member<K: PartialEq, V: Default>(ring: &mut Ring<K, V>, key: K) -> &mut V {
     let index = ring.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
         ring.push_back((key, V::default()));

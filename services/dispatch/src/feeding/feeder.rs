@@ -1,8 +1,8 @@
-//! The feeder: moves what is due from the database into the window of the queue, as settles free
-//! room, fairly between projects.
+//! The feeder moves due deliveries from the database into the window of the queue as settlements
+//! free room, fairly between projects.
 //!
-//! It goes by endpoint, a few due rows of each, never by one global order that a dead endpoint
-//! could fill.
+//! It takes a few due rows of each endpoint, never one global order that a dead endpoint could
+//! fill.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,16 +26,16 @@ use crate::{
     shared::Shared,
 };
 
-/// Endpoints looked at in one go.
+/// How many endpoints one query reads.
 const PAGE: u32 = 1_000;
-/// The feeder rests so many times as long as it looked: a hundred thousand endpoints whose retries
-/// are hours ahead take a tenth of a connection, not all of it. But never for longer than the
-/// second: that it took long may have been a database that stood still.
+/// The feeder rests this many times as long as it searched, so 100,000 endpoints whose retries are
+/// hours ahead use a tenth of a connection. It never rests longer than the second value, because a
+/// search may also have been slow while the database hung.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// Deliveries that end together because their endpoint or project is gone. Few: other writes of the
-/// database wait for them, and nobody waits for these.
+/// How many deliveries are canceled at once because their endpoint or project is gone. Few, because
+/// other writes wait for them, and nobody waits for these.
 const CANCELLED_AT_ONCE: u32 = 250;
 
 /// The part of dispatch that feeds the queue.
@@ -49,7 +49,8 @@ impl Feeder {
         Self { shared, handoff }
     }
 
-    /// Feeds for ever: all endpoints at each period, some whenever they got room.
+    /// Feeds all endpoints at each period, and some whenever they get room, until the task is
+    /// aborted.
     pub async fn run(&self) {
         let mut next = Instant::now();
         loop {
@@ -72,7 +73,8 @@ impl Feeder {
         }
     }
 
-    /// One pass over all endpoints that have unqueued deliveries; how long it took to find them.
+    /// Makes one pass over all endpoints that have unqueued deliveries. Returns how long it took to
+    /// find them.
     async fn feed_all(&self) -> Result<Duration, LedgerError> {
         let (mut after, mut looked) = (None, Duration::ZERO);
         loop {
@@ -89,12 +91,12 @@ impl Feeder {
         }
     }
 
-    /// One pass over these endpoints.
+    /// Makes one pass over these endpoints.
     async fn feed_some(&self, endpoints: HashSet<EndpointId>) -> Result<(), LedgerError> {
         let now = self.shared.store.clock().now();
         let mut due = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
-            // Deleted endpoints are for the next pass over all.
+            // Deleted endpoints are left to the next pass over all endpoints.
             if let Ok(Some(entry)) = self.shared.directory.endpoint(endpoint).await {
                 due.push(Backlog {
                     endpoint,
@@ -121,15 +123,16 @@ impl Feeder {
                 order.again(candidate, wanted);
             }
         }
-        // Last, and a batch at a time: nobody waits for what is not sent.
+        // These come last, one batch at a time, because nobody waits for deliveries that are not
+        // sent.
         for (scope, reason) in gone {
             self.cancel(scope, reason).await;
         }
         Ok(())
     }
 
-    /// Drops endpoints behind a gate, tells what can never be sent, and asks the queue for the room
-    /// of the others.
+    /// Drops endpoints behind a gate, separates those to which nothing can ever be sent, and reads
+    /// the room of the others from the queue.
     async fn candidates(&self, due: &[Backlog]) -> (Vec<Candidate>, Vec<Gone>) {
         let (mut open, mut gone) = (Vec::new(), Vec::new());
         for backlog in due {
@@ -146,7 +149,7 @@ impl Feeder {
             return (Vec::new(), gone);
         }
         let Ok(rooms) = self.shared.queue.room(&open).await else {
-            // Without the queue there is nothing to feed; the watch says so.
+            // Without the queue there is nothing to feed. The watch logs it.
             self.handoff.set_unavailable();
             return (Vec::new(), gone);
         };
@@ -177,8 +180,8 @@ impl Feeder {
         }
     }
 
-    /// Ends a batch of what can never be sent; when there may be more, the feeder comes back to it
-    /// at once.
+    /// Cancels a batch of deliveries that can never be sent. If there may be more, the feeder
+    /// returns to them at once.
     async fn cancel(&self, scope: CancelScope, reason: DeliveryReason) {
         let now = self.shared.store.clock().now();
         let limit = CANCELLED_AT_ONCE;
@@ -198,8 +201,8 @@ impl Feeder {
         }
     }
 
-    /// Claims due deliveries of these endpoints and puts their jobs on the queue; those endpoints
-    /// which may have more.
+    /// Claims due deliveries of these endpoints and puts their jobs on the queue. Returns the
+    /// endpoints that may have more.
     async fn feed_batch(
         &self,
         batch: Vec<(Candidate, u32)>,
@@ -225,7 +228,7 @@ impl Feeder {
         for job in claimed {
             let endpoint = job.delivery.endpoint;
             *counts.entry(endpoint).or_default() += 1;
-            // Nothing is claimed that was not asked for.
+            // The claim returns only rows of these endpoints.
             queue.extend(
                 asked.get(&endpoint).and_then(|endpoint| jobs::claimed(job, *endpoint, now)),
             );
@@ -240,12 +243,12 @@ impl Feeder {
         for (candidate, wanted) in batch {
             let endpoint = candidate.who.endpoint;
             if refused.contains(&endpoint) {
-                // More of its jobs would be refused, too: it waits until room is freed, or for the
+                // More of its jobs would also be refused. It waits until room is freed, or for the
                 // next period.
                 self.handoff.congest(endpoint);
             } else if counts.get(&endpoint).copied().unwrap_or(0) < wanted {
-                // Fewer than asked for: nothing more is due there, new deliveries may go the short
-                // way again.
+                // There were fewer rows than requested, so nothing more is due. New deliveries may
+                // go directly to the queue again.
                 self.handoff.relieve(endpoint);
             } else {
                 self.handoff.congest(endpoint);
@@ -256,14 +259,14 @@ impl Feeder {
     }
 }
 
-/// What is not there any more, and so why its deliveries end.
+/// What was deleted, and so the reason why its deliveries end.
 type Gone = (CancelScope, DeliveryReason);
 
 enum Gate {
-    /// Sent to.
+    /// Deliveries may be sent.
     Open(JobEndpoint),
-    /// Not now.
+    /// Deliveries must wait.
     Closed,
-    /// Never again.
+    /// Deliveries are canceled.
     Gone(CancelScope, DeliveryReason),
 }

@@ -1,4 +1,4 @@
-//! Feeding the queue with what is due.
+//! Feeding the queue with due deliveries.
 
 mod feed_order;
 mod feeder;

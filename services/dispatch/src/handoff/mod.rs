@@ -1,6 +1,7 @@
-//! From the database to the queue: puts jobs of committed deliveries on the queue and takes back
-//! the mark of those that it refused. Also knows which endpoints are congested (their window was
-//! full lately), so that new deliveries to them are born unqueued, and what epoch each shard has.
+//! From the database to the queue: puts jobs of committed deliveries on the queue, and takes back
+//! the marks of jobs that it refused. It also knows the epoch of each shard, and which endpoints
+//! are congested (their window was full lately), so that new deliveries to them are written
+//! unmarked.
 
 mod waiting;
 
@@ -22,27 +23,27 @@ use tokio::sync::{Notify, mpsc};
 use self::waiting::{Leftover, OnTheirWay, Room, kib_of, owner};
 use crate::{fair_queue::FairQueue, measure, shared::Shared};
 
-/// Jobs in one round trip to the queue, about, and those of one project that go together.
+/// About how many jobs go in one round trip to the queue, and how many of one project go together.
 const BATCH: usize = 256;
 const TURN: usize = 32;
-/// Round trips whose refused jobs are written down at once.
+/// For how many round trips the refused jobs are recorded at once.
 const LEFTOVERS_AT_ONCE: usize = 8;
-/// Endpoints remembered as congested. Beyond, new deliveries are tried and refused by the queue,
-/// which costs an update more.
+/// How many congested endpoints are remembered. New deliveries to further ones are offered to the
+/// queue and refused, which costs one more update.
 const MAX_CONGESTED: usize = 100_000;
 
-/// A cheap handle.
+/// A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Handoff {
     inner: Arc<Inner>,
 }
 
-/// What the feeder is asked to look at before its next period.
+/// What the feeder is asked to examine before its next period.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// All endpoints: what is due may be anywhere.
+    /// All endpoints, because due deliveries may be anywhere.
     pub all: bool,
-    /// These: they got room, or something of theirs became due.
+    /// Endpoints that got room, or of which a delivery became due.
     pub endpoints: HashSet<EndpointId>,
 }
 
@@ -82,8 +83,9 @@ impl Handoff {
         handoff
     }
 
-    /// The epoch that a new delivery to this endpoint is born with; none when it must wait in the
-    /// database first: the queue is not reachable, or the endpoint's window is full.
+    /// Returns the epoch with which a new delivery to this endpoint is written. `None` if it must
+    /// first wait in the database, because the queue is not reachable or the endpoint's window is
+    /// full.
     pub fn birth_epoch(&self, endpoint: EndpointId) -> Option<i64> {
         if !self.inner.available.load(Ordering::Relaxed) || self.congested().contains(&endpoint) {
             return None;
@@ -91,21 +93,21 @@ impl Handoff {
         self.epoch(endpoint)
     }
 
-    /// The epoch of the shard of an endpoint, if it is known.
+    /// Returns the epoch of an endpoint's shard, if it is known.
     pub fn epoch(&self, endpoint: EndpointId) -> Option<i64> {
         let shard = self.inner.shared.queue.shard(endpoint) as usize;
         self.inner.epochs.load().get(shard).copied()
     }
 
-    /// Puts jobs of committed deliveries on the queue, soon. What finds no place here goes by the
-    /// feeder.
+    /// Has jobs of committed deliveries put on the queue soon. Jobs that find no room here are left
+    /// to the feeder.
     pub async fn submit(&self, jobs: Vec<NewJob>) {
         let refused = self.line_up(jobs);
         self.inner.filled.notify_one();
         self.take_back(&refused).await;
     }
 
-    /// Lets jobs wait for their turn; those that find no room.
+    /// Puts jobs in line. Returns those that find no room.
     fn line_up(&self, jobs: Vec<NewJob>) -> Vec<(DeliveryId, u32)> {
         let (mut refused, mut group): (Vec<_>, Vec<NewJob>) = (Vec::new(), Vec::new());
         let mut on_their_way = self.on_their_way();
@@ -131,7 +133,7 @@ impl Handoff {
         refused
     }
 
-    /// The next in turn; none when none waits.
+    /// Returns the next jobs in turn, or none.
     fn next_batch(&self) -> Vec<NewJob> {
         let mut on_their_way = self.on_their_way();
         let mut batch = Vec::new();
@@ -147,30 +149,30 @@ impl Handoff {
         self.inner.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The epochs as the queue says they are.
+    /// Sets the epochs that the queue reported.
     pub fn set_epochs(&self, epochs: Vec<i64>) {
         self.inner.epochs.store(Arc::new(epochs));
         self.inner.available.store(true, Ordering::Relaxed);
     }
 
-    /// The queue does not answer.
+    /// Records that the queue does not answer.
     pub fn set_unavailable(&self) {
         self.inner.available.store(false, Ordering::Relaxed);
     }
 
-    /// Wakes the feeder to look at all endpoints.
+    /// Wakes the feeder for all endpoints.
     pub fn feed_all(&self) {
         self.wish().all = true;
         self.inner.feed.notify_one();
     }
 
-    /// Wakes the feeder to look at these endpoints.
+    /// Wakes the feeder for these endpoints.
     pub fn feed(&self, endpoints: impl IntoIterator<Item = EndpointId>) {
         self.wish().endpoints.extend(endpoints);
         self.inner.feed.notify_one();
     }
 
-    /// Returns when the feeder was woken, with what it was woken for.
+    /// Returns when the feeder is woken, with the reason.
     pub async fn feeder_woken(&self) -> Wish {
         self.inner.feed.notified().await;
         std::mem::take(&mut *self.wish())
@@ -180,26 +182,26 @@ impl Handoff {
         self.inner.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when the queue said that an epoch is not what was known.
+    /// Returns when the queue has reported another epoch than the known one.
     pub async fn epochs_doubted(&self) {
         self.inner.epochs_doubted.notified().await;
     }
 
-    /// Whether the feeder has something to do when an endpoint gets room.
+    /// Whether the feeder has work when this endpoint gets room.
     pub fn is_congested(&self, endpoint: EndpointId) -> bool {
         self.congested().contains(&endpoint)
     }
 
-    /// Nothing of the endpoint was found to wait in the database any more. What was born meanwhile
-    /// may: if it was congested, the feeder looks once more.
+    /// Called when no delivery of the endpoint was found waiting in the database. New ones may have
+    /// been written since, so if it was congested, the feeder checks once more.
     pub fn relieve(&self, endpoint: EndpointId) {
         if self.congested().remove(&endpoint) {
             self.feed([endpoint]);
         }
     }
 
-    /// Wakes the feeder for endpoints of which something waits and which nothing else leads to:
-    /// those that are not congested.
+    /// Wakes the feeder for those of these endpoints that are not congested. Deliveries of theirs
+    /// wait, and nothing else would lead the feeder to them.
     pub fn feed_uncongested(&self, endpoints: impl IntoIterator<Item = EndpointId>) {
         if !self.inner.available.load(Ordering::Relaxed) {
             return;
@@ -213,7 +215,7 @@ impl Handoff {
         }
     }
 
-    /// Something of the endpoint waits in the database.
+    /// Records that a delivery of the endpoint waits in the database.
     pub fn congest(&self, endpoint: EndpointId) {
         let mut congested = self.congested();
         if congested.len() < MAX_CONGESTED {
@@ -221,7 +223,7 @@ impl Handoff {
         }
     }
 
-    /// How many endpoints are congested.
+    /// Returns the number of congested endpoints.
     pub fn congested_count(&self) -> usize {
         self.congested().len()
     }
@@ -231,7 +233,7 @@ impl Handoff {
     }
 
     async fn run(self) {
-        // Bounded by the room that what is left over keeps.
+        // The room that leftover jobs keep bounds this channel.
         let (leave, leftovers) = mpsc::unbounded_channel();
         tokio::spawn(essential("leftovers", self.clone().write_down_all(leftovers)));
         loop {
@@ -249,8 +251,8 @@ impl Handoff {
         }
     }
 
-    /// Writes down what the queue did not take. That waits for the database, and the jobs behind,
-    /// which may be of other organizations, do not wait for it.
+    /// Records the jobs that the queue did not take. This waits for the database, but the jobs
+    /// behind them, which may belong to other organizations, do not.
     async fn write_down_all(self, mut leftovers: mpsc::UnboundedReceiver<Leftover>) {
         let mut waiting = Vec::with_capacity(LEFTOVERS_AT_ONCE);
         while leftovers.recv_many(&mut waiting, LEFTOVERS_AT_ONCE).await > 0 {
@@ -263,21 +265,21 @@ impl Handoff {
 
     async fn write_down(&self, leftover: Leftover) {
         self.take_back(&leftover.refused).await;
-        // Room may have come before they could be found.
+        // Room may have been freed before the feeder could find them.
         self.feed_uncongested(leftover.full);
         self.check_soon(&leftover.present).await;
     }
 
-    /// Puts marked jobs on the queue and deals with each answer; the endpoints of those that were
-    /// refused.
+    /// Puts marked jobs on the queue and handles each result. Returns the endpoints of refused
+    /// jobs.
     pub async fn enqueue(&self, jobs: Vec<NewJob>) -> HashSet<EndpointId> {
         let (leftover, refused) = self.offer_due(jobs).await;
         self.write_down(leftover).await;
         refused
     }
 
-    /// Puts marked jobs on the queue; what is to be written down of the others, and the endpoints
-    /// of those that were refused.
+    /// Puts marked jobs on the queue. Returns what must be recorded about the others, and the
+    /// endpoints of refused jobs.
     async fn offer_due(&self, mut jobs: Vec<NewJob>) -> (Leftover, HashSet<EndpointId>) {
         let late = self.too_late(&mut jobs);
         let answers = self.offer(&jobs).await;
@@ -303,13 +305,13 @@ impl Handoff {
         (Leftover::of(&refused, &present, full, room), endpoints)
     }
 
-    /// Takes out what waited here for too long: it goes by the feeder. From its time of check on, a
-    /// delivery that the queue does not have yet counts as lost and gets another job; this one
-    /// would be sent besides, if it came after the other was done. Half of the time until then is
-    /// left for the queue's answer.
+    /// Removes jobs that waited here for too long, and leaves them to the feeder. After
+    /// `check_after`, a delivery that the queue does not have counts as lost and gets another job;
+    /// this one would then be sent in addition, if it arrived after the other was done. Half of
+    /// that time is reserved for the queue's answer.
     fn too_late(&self, jobs: &mut Vec<NewJob>) -> Vec<NewJob> {
         let Shared { options, store, .. } = &self.inner.shared;
-        // The clock by which deliveries are asked after.
+        // The same clock decides when the queue is asked about deliveries.
         let oldest = store.clock().now().minus(options.check_after / 2);
         let late: Vec<NewJob> = jobs.extract_if(.., |job| job.job.queued_at < oldest).collect();
         if !late.is_empty() {
@@ -333,8 +335,8 @@ impl Handoff {
             }
             Err(error) => {
                 measure::not_offered(jobs.len());
-                // Whether they are queued is unknown. Taking the marks back is safe: what is queued
-                // answers Present later.
+                // It is unknown whether they are queued. Taking back the marks is safe, because a
+                // job that is queued is reported as `Present` later.
                 tracing::warn!(%error, jobs = jobs.len(), "jobs were not queued; they go by the \
                     feeder");
                 self.set_unavailable();
@@ -343,8 +345,8 @@ impl Handoff {
         }
     }
 
-    /// An older job of these deliveries still has its place. It may be sent, or be on its way out:
-    /// look again in a moment.
+    /// Older jobs of these deliveries still have their places. They may be sent or be about to be
+    /// removed, so check again soon.
     async fn check_soon(&self, present: &[(DeliveryId, u32)]) {
         if present.is_empty() {
             return;
@@ -361,7 +363,7 @@ impl Handoff {
             return;
         }
         pass(Point::BeforeUnmark);
-        // If this fails too, the rows are found when they are asked after.
+        // If this fails as well, the rows are found by the check of unsettled deliveries.
         if let Err(error) = self.inner.shared.ledger.unqueue(refused).await {
             tracing::warn!(%error, deliveries = refused.len(),
                 "deliveries stay marked as queued until they are asked after");

@@ -1,4 +1,4 @@
-//! The jobs between their commit and the queue, and the room that they take.
+//! Jobs between their commit and the queue, and the room that they use.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,8 @@ use outrider_queue::NewJob;
 
 use crate::fair_queue::{FairQueue, Owner};
 
-/// What a job takes while it waits, in KiB: its payload, its headers, and 1 KiB for the rest.
+/// Returns the room that a waiting job uses, in KiB: its payload, its headers, and 1 KiB for the
+/// rest.
 pub fn kib_of(new: &NewJob) -> u32 {
     u32::try_from(new.job.bytes() / 1024 + 1).unwrap_or(u32::MAX)
 }
@@ -16,16 +17,16 @@ pub fn owner(new: &NewJob) -> Owner {
     Owner { organization: new.job.recipient.organization, project: new.job.recipient.project }
 }
 
-/// Jobs that the queue did not take, as far as they are to be written down.
+/// Jobs that the queue did not take and that must be recorded.
 #[derive(Default)]
 pub struct Leftover {
-    /// To be taken back.
+    /// Marks to take back.
     pub refused: Vec<(DeliveryId, u32)>,
-    /// To be looked for soon.
+    /// Deliveries to check soon.
     pub present: Vec<(DeliveryId, u32)>,
-    /// Endpoints whose window is full.
+    /// Endpoints with a full window.
     pub full: Vec<EndpointId>,
-    /// The room that they keep until then.
+    /// The room that the jobs keep until then.
     pub room: Room,
 }
 
@@ -52,17 +53,18 @@ impl Leftover {
 
 /// Jobs between their commit and the queue.
 pub struct OnTheirWay {
-    /// Those that wait, in turns: what was committed for one project waits for no other's.
+    /// Waiting jobs, in turns, so the jobs of one project do not wait for those of another.
     pub line: FairQueue<Vec<NewJob>>,
-    /// KiB of those that wait, are being queued, or are to be written down.
+    /// The KiB of jobs that wait, are being queued, or must be recorded.
     pub room: FairShares,
 }
 
-/// KiB of room, by whose it is.
+/// KiB of room, by recipient.
 pub type Room = Vec<(Recipient, u32)>;
 
 impl OnTheirWay {
-    /// KiB that a job takes here; a larger one than anybody may have counts as the largest.
+    /// Returns the KiB that a job uses here. A job that is larger than any share counts as the
+    /// largest share.
     pub fn kib_of(&self, job: &NewJob) -> u32 {
         kib_of(job).min(self.room.largest_amount())
     }
@@ -71,7 +73,7 @@ impl OnTheirWay {
         jobs.into_iter().map(|job| (job.job.recipient, self.kib_of(job))).collect()
     }
 
-    /// Gives back what was taken, but for what is kept of it.
+    /// Gives back the room in `taken`, except for the part in `kept`.
     pub fn give_back(&mut self, taken: &Room, kept: &Room) {
         let mut left: HashMap<EndpointId, u32> = HashMap::new();
         for (who, kib) in kept {

@@ -1,4 +1,4 @@
-//! From the model to wire types.
+//! Converts the model to wire types.
 
 use bytes::Bytes;
 use outrider_model::{Attempt, Delivery, Event, Origin, RoutingOutcome};
@@ -7,7 +7,7 @@ use outrider_rpc::convert::{duration, timestamp};
 
 use crate::tail::Message;
 
-/// An event, with its payload or (in lists) without.
+/// Converts an event. Lists omit its payload.
 pub fn event(event: Event, payload: Option<Bytes>) -> wire::Event {
     let idempotency_key = event.producer_key().unwrap_or_default().to_owned();
     let routing_outcome = match event.routing_outcome() {
@@ -35,7 +35,7 @@ pub fn event(event: Event, payload: Option<Bytes>) -> wire::Event {
     }
 }
 
-/// A delivery.
+/// Converts a delivery.
 pub fn delivery(delivery: Delivery) -> wire::Delivery {
     wire::Delivery {
         delivery_id: delivery.id.to_string(),
@@ -45,7 +45,7 @@ pub fn delivery(delivery: Delivery) -> wire::Delivery {
         endpoint_id: delivery.endpoint.to_string(),
         subscription_ids: delivery.subscriptions.iter().map(ToString::to_string).collect(),
         replay_number: delivery.replay_number,
-        // The model's numbers are those of the API; a test holds them together.
+        // The model's numbers are those of the API. A test keeps them equal.
         status: delivery.status as i32,
         reason: delivery.reason as i32,
         attempt_count: delivery.attempt_count,
@@ -56,7 +56,7 @@ pub fn delivery(delivery: Delivery) -> wire::Delivery {
     }
 }
 
-/// An attempt, with what the endpoint answered or (in lists) without.
+/// Converts an attempt. Lists omit the endpoint's response.
 pub fn attempt(attempt: Attempt, with_response: bool) -> wire::DeliveryAttempt {
     let (headers, body) = if with_response {
         (attempt.response_headers, attempt.response_body)
@@ -85,7 +85,7 @@ pub fn attempt(attempt: Attempt, with_response: bool) -> wire::DeliveryAttempt {
     }
 }
 
-/// A message of a tail of events.
+/// Converts a message of a tail of events.
 pub fn tailed_event(message: Message<(Event, Option<Bytes>)>) -> wire::TailEventsResponse {
     use wire::tail_events_response::Update;
     let update = match message.item {
@@ -95,7 +95,7 @@ pub fn tailed_event(message: Message<(Event, Option<Bytes>)>) -> wire::TailEvent
     wire::TailEventsResponse { cursor: message.cursor, update: Some(update) }
 }
 
-/// A message of a tail of deliveries.
+/// Converts a message of a tail of deliveries.
 pub fn tailed_delivery(
     message: Message<(Delivery, Option<Attempt>)>,
 ) -> wire::TailDeliveriesResponse {

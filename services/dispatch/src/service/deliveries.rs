@@ -169,7 +169,7 @@ impl Deliveries {
     }
 }
 
-/// A filter by an enum: none when unspecified, refused when no such value is known.
+/// Reads a filter by an enum. Unspecified means no filter; an unknown value is refused.
 fn known<T>(field: &str, number: i32, parse: impl Fn(i32) -> Option<T>) -> Result<Option<T>> {
     if number == 0 {
         return Ok(None);

@@ -103,7 +103,7 @@ impl Events {
     }
 }
 
-/// Patterns of event types, as subscriptions have them.
+/// Parses patterns of event types, as in subscriptions.
 fn patterns(texts: &[String]) -> Result<Vec<EventTypePattern>> {
     let most = limits::SUBSCRIPTION_EVENT_TYPES;
     if texts.len() > most {

@@ -1,11 +1,11 @@
-//! The filters that lists of events, deliveries and attempts have in common.
+//! Filters that lists of events, deliveries and attempts share.
 
 use outrider_model::{Error, EventType, Result, Timestamp};
 use outrider_rpc::convert::{parse_id, parse_timestamp};
 
 type Range = (Option<Timestamp>, Option<Timestamp>);
 
-/// A range of times, `[start, end)`.
+/// Reads a range of times, `[start, end)`.
 pub fn time_range(
     start: Option<&prost_types::Timestamp>,
     end: Option<&prost_types::Timestamp>,
@@ -13,7 +13,7 @@ pub fn time_range(
     let start = start.map(|at| parse_timestamp("start_time", at)).transpose()?;
     let end = end.map(|at| parse_timestamp("end_time", at)).transpose()?;
     match (start, end) {
-        // Nothing lies between them: the two are most likely confused.
+        // The range is empty, so the two were probably confused.
         (Some(start), Some(end)) if end <= start => {
             Err(Error::field("end_time", "must be after start_time"))
         }
@@ -21,12 +21,12 @@ pub fn time_range(
     }
 }
 
-/// How a filter by time enters the binding of page tokens.
+/// Returns the text of a time to which page tokens are bound.
 pub fn time_text(at: Option<Timestamp>) -> String {
     at.map(|at| at.0.to_string()).unwrap_or_default()
 }
 
-/// A filter by event type: refused when no event could have it.
+/// Reads a filter by event type. A text that no event type can equal is refused.
 pub fn optional_event_type(text: &str) -> Result<Option<String>> {
     if text.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The gRPC face of dispatch.
+//! The gRPC services of dispatch.
 
 mod convert;
 mod deliveries;
@@ -19,7 +19,7 @@ use crate::{handoff::Handoff, options::Given, shared::Shared, tail::Around};
 
 /// The public services.
 pub fn routes(shared: Shared, handoff: Handoff, shutdown: CancellationToken) -> Routes {
-    // Answers are bounded where they are read, by the gateway.
+    // The gateway bounds answers when it reads them.
     let limit = shared.given.max_request_bytes;
     let Shared { store, ledger, directory, tails, .. } = shared;
     let around = Around { tails, directory, shutdown };

@@ -1,5 +1,5 @@
-//! Removes settled jobs from the queue, in batches, after their settlement is committed; then room
-//! is known and the feeder is woken.
+//! Removes settled jobs from the queue, in batches, after their settlement is committed. This frees
+//! room, so the feeder is woken.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 
 use crate::{handoff::Handoff, shared::Shared};
 
-/// Jobs in one round trip to the queue.
+/// The most jobs in one round trip to the queue.
 const BATCH: usize = 512;
-/// Tries while the queue does not answer. Jobs that stay are found again when their lease runs out,
-/// and dropped as settled.
+/// How often to try while the queue does not answer. Jobs that stay are found when their lease runs
+/// out, and dropped as settled.
 const TRIES: u32 = 20;
 const WAIT: Duration = Duration::from_millis(500);
 
-/// A cheap handle.
+/// A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Finisher {
     done: mpsc::Sender<Done>,
@@ -31,7 +31,7 @@ impl Finisher {
         Self { done }
     }
 
-    /// Removes these jobs, soon.
+    /// Has these jobs removed soon.
     pub fn submit(&self, done: Vec<Done>) {
         for job in done {
             if self.done.try_send(job).is_err() {

@@ -1,4 +1,4 @@
-//! Settling: from a worker's report to the next state of its delivery, and to the end of its job.
+//! Settling: turns a worker's report into the next state of its delivery, and removes its job.
 
 mod finisher;
 mod settler;

@@ -1,4 +1,4 @@
-//! Settling: from a worker's report to the next state of its delivery, in shared commits.
+//! Settling: turns workers' reports into the next states of their deliveries, in shared commits.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     trace,
 };
 
-/// Takes reports from workers.
+/// Receives reports from workers.
 pub struct Settler {
     shared: Shared,
     finisher: Finisher,
@@ -78,7 +78,7 @@ impl Settlement for Settler {
             done.push(job);
         }
         if !settled.is_empty() {
-            // A batch of a worker is of many organisations.
+            // A worker's batch belongs to many organizations.
             self.batcher.commit(Owner::ANYBODY, settled).await?;
         }
         self.finisher.submit(done);
@@ -111,7 +111,7 @@ async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     match written {
         Ok(applied) => {
             measure::settled(&batch, &applied);
-            // What was held has no project here: the next poll finds it.
+            // The project of a held delivery is not known here. Tails find it at their next poll.
             let attempts = batch.iter().filter_map(|settled| settled.record.as_ref());
             learn(shared, attempts.clone()).await;
             shared.tails.committed(LogKind::Deliveries, attempts.map(|attempt| attempt.project));
@@ -126,19 +126,19 @@ async fn write(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     }
 }
 
-/// Endpoints that do not answer get a smaller window in the queue.
+/// Reduces the window in the queue of endpoints that do not answer.
 async fn learn(shared: &Shared, attempts: impl Iterator<Item = &Attempt>) {
     let now = shared.store.clock().now();
     for attempt in attempts.filter(|attempt| shared.windows.cares(attempt)) {
-        // Of an endpoint that is gone, or that nobody can tell of now, there is nothing to learn.
+        // Nothing is recorded for an endpoint that is gone or cannot be read now.
         if let Ok(Some(entry)) = shared.directory.endpoint(attempt.endpoint).await {
             shared.windows.learn(attempt, entry.endpoint.spec.limits.max_in_flight, now);
         }
     }
 }
 
-/// Some report holds what the database refuses: each is written alone, and that one without what
-/// the endpoint answered.
+/// The database refuses the data of some report. Writes each report alone, and that one without the
+/// endpoint's response.
 async fn settle_apart(shared: &Shared, batch: Vec<Settled>) -> Result<Vec<()>> {
     let count = batch.len();
     for mut settled in batch {

@@ -1,14 +1,14 @@
 //! Cursors of tails: opaque to callers, and bound to the database, the kind of tail and the
 //! project.
 //!
-//! A cursor is neither secret nor signed: it names a place in a log, and whatever is read from
-//! there passes the same checks of the principal as a tail that begins now.
+//! A cursor is neither secret nor signed. It names a position in a log, and reading from there
+//! passes the same checks of the principal as a tail that begins now.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_model::{Error, ProjectId, Reason, Result, Timestamp};
 use outrider_store::{LogKind, LogPosition};
 
-/// The layout of a cursor; one of another version is refused.
+/// The version of the layout. A cursor of another version is refused.
 const VERSION: u8 = 1;
 const BYTES: usize = 1 + 1 + 16 + 8 + 8 + 8 + 4;
 
@@ -17,12 +17,12 @@ const BYTES: usize = 1 + 1 + 16 + 8 + 8 + 8 + 4;
 pub struct Cursors {
     pub kind: LogKind,
     pub project: ProjectId,
-    /// The database's own number.
+    /// The identity of the database.
     pub identity: i64,
 }
 
 impl Cursors {
-    /// The cursor of a place.
+    /// Writes the cursor of a position.
     pub fn write(&self, place: LogPosition) -> String {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend([VERSION, self.kind as u8]);
@@ -34,12 +34,12 @@ impl Cursors {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The place of a cursor. Errors: `INVALID_FIELD` when it is none of this project and kind of
-    /// tail, `CURSOR_EXPIRED` when it is of another database.
+    /// Reads the position of a cursor. Errors: `INVALID_FIELD` if it does not belong to this
+    /// project and kind of tail, `CURSOR_EXPIRED` if it belongs to another database.
     pub fn read(&self, text: &str) -> Result<LogPosition> {
         let refused = |why: &str| Error::field("cursor", why);
         let malformed = || refused("is not a cursor of an earlier message");
-        // An encoded cursor has one length; what is longer is not worth decoding.
+        // An encoded cursor has a fixed length. A longer text is not decoded.
         let bytes = Some(text)
             .filter(|text| text.len() <= 2 * BYTES)
             .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());

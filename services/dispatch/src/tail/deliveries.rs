@@ -1,4 +1,4 @@
-//! What happens to deliveries.
+//! Tails of changes of deliveries.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use outrider_store::{LogEntry, LogKind, Store};
 
 use super::stream::{Item, Loaded, Source};
 
-/// Which deliveries are wanted: those for which all that is given holds.
+/// A filter of deliveries. All given conditions must hold.
 pub struct DeliveryWish {
     pub endpoint: Option<EndpointId>,
     pub event: Option<EventId>,
-    /// Empty for all.
+    /// Empty means all.
     pub statuses: Vec<DeliveryStatus>,
 }
 
@@ -27,7 +27,7 @@ impl DeliveryWish {
     }
 }
 
-/// The deliveries of a project, as far as the principal sees them.
+/// The deliveries of a project that the principal reaches.
 pub struct DeliveryUpdates {
     pub store: Store,
     pub principal: Principal,
@@ -35,9 +35,9 @@ pub struct DeliveryUpdates {
     pub wish: DeliveryWish,
 }
 
-/// About what an update holds in memory.
+/// Returns about how many bytes an update uses in memory.
 fn size_of(attempt: Option<&Attempt>) -> usize {
-    /// The fields of fixed size and short ones.
+    /// Fields of fixed size and short fields.
     const FIXED: usize = 1024;
     let size = |attempt: &Attempt| {
         let headers = attempt

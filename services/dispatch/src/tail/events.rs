@@ -1,4 +1,4 @@
-//! Events as they are accepted.
+//! Tails of accepted events.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,9 +10,9 @@ use outrider_store::{Ledger, LogEntry, LogKind, Store};
 
 use super::stream::{Item, Loaded, Source};
 
-/// Which events are wanted.
+/// A filter of events.
 pub struct EventWish {
-    /// Empty for all.
+    /// Empty means all.
     pub event_types: Vec<EventTypePattern>,
     pub with_payload: bool,
 }
@@ -32,9 +32,9 @@ impl AcceptedEvents {
         patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&event.event_type))
     }
 
-    /// About what an event holds in memory, its payload included if that is wanted.
+    /// Returns about how many bytes an event uses in memory, with its payload if that is requested.
     fn size_of(&self, event: &Event) -> usize {
-        /// The fields of fixed size and short ones.
+        /// Fields of fixed size and short fields.
         const FIXED: usize = 512;
         let maps = [&event.headers, &event.metadata].into_iter().flatten();
         let texts = maps.map(|(name, value)| name.len() + value.len()).sum::<usize>();
@@ -63,7 +63,7 @@ impl Source for AcceptedEvents {
             self.store.events_by_id(self.holder, self.project, &ids).await?.into();
         let (mut wanted, mut sum, mut taken, mut wants) = (Vec::new(), 0, 0, None);
         for entry in entries {
-            // They come in the order of the entries; one that is gone by now is left out.
+            // Keep the order of the entries. An event that has been removed is left out.
             let event = found
                 .front()
                 .is_some_and(|event| event.id.0 == entry.id)

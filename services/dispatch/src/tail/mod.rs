@@ -1,11 +1,10 @@
-//! Tails: streams of what was accepted and of what happened to deliveries, read from the log of
-//! commits.
+//! Tails: streams of accepted events and of changes of deliveries, read from the commit log.
 //!
-//! Every tail reads by its own place, in bounded batches, when its caller takes what it has. A slow
-//! one reads later: what it holds meanwhile is its caller's share of a room
+//! Every tail reads from its own position, in bounded batches, as its caller takes messages. A slow
+//! caller makes it read later, and it holds at most the caller's share of a room
 //! ([`crate::Options::tail_buffer_bytes`]). A commit of this process wakes the tails of its
-//! projects at once; one question for all tails, asked every [`crate::Options::tail_poll`], finds
-//! the commits of others.
+//! projects at once. One query for all tails, every [`crate::Options::tail_poll`], finds the
+//! commits of other processes.
 
 mod cursor;
 mod deliveries;

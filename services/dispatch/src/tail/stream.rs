@@ -1,4 +1,4 @@
-//! One tail: from a place in a log to a stream of messages.
+//! One tail: a stream of messages from a position in a log.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,71 +14,71 @@ use super::{
     tails::{Around, BATCH_BYTES, OpenTail},
 };
 
-/// Entries of the log read at once.
+/// How many entries of the log are read at once.
 const ENTRIES: usize = 512;
-/// Entries looked up at once.
+/// How many entries are loaded at once.
 const LOOKED_UP: usize = 64;
-/// Between two looks at the log by one tail: commits that follow each other closely are read
-/// together.
+/// The shortest time between two reads of the log by one tail, so commits in close succession are
+/// read together.
 const PACE: Duration = Duration::from_millis(20);
-/// Before a tail that had no turn asks again.
+/// How long a tail that got no turn waits before it tries again.
 const AGAIN: Duration = Duration::from_millis(200);
-/// After so long the log is read again for the sake of the cursor.
+/// After how long without news the log is read again, to renew the cursor.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
-/// What a tail tells, made of entries of the log.
+/// Makes the items of a tail from entries of the log.
 #[async_trait]
 pub trait Source: Send + 'static {
-    /// What is told of an entry.
+    /// The item of an entry.
     type Item: Send + 'static;
 
-    /// Which log.
+    /// The log to read.
     const KIND: LogKind;
 
-    /// Makes items of some entries, from the first on, and leaves out what is not wanted. It goes
-    /// as far as the items have no more than `limit` bytes together.
+    /// Makes items of entries, beginning with the first, and leaves out those that do not match. It
+    /// stops before the items exceed `limit` bytes together.
     async fn load(&mut self, entries: &[LogEntry], limit: usize) -> Result<Loaded<Self::Item>>;
 }
 
-/// What became of entries.
+/// The result of loading entries.
 pub struct Loaded<T> {
     pub items: Vec<Item<T>>,
-    /// How many entries were looked at.
+    /// How many entries were examined.
     pub taken: usize,
-    /// Where there are no items since the first has more bytes than the limit: how many it has.
+    /// The bytes of the first item, if there are no items because it exceeds the limit.
     pub wants: Option<usize>,
 }
 
-/// What is told.
+/// An item of a tail.
 pub struct Item<T> {
-    /// The place after it.
+    /// The position after it.
     pub after: LogPosition,
     pub what: T,
-    /// About what it holds in memory.
+    /// About how many bytes it uses in memory.
     pub bytes: usize,
 }
 
 /// One message.
 pub struct Message<T> {
     pub cursor: String,
-    /// None in a heartbeat.
+    /// `None` in a heartbeat.
     pub item: Option<T>,
     /// The server's time.
     pub at: Timestamp,
 }
 
-/// A tail that is asked for. Who may read what is checked before.
+/// A requested tail. The caller has checked what the principal may read.
 pub struct Opening<S> {
     pub around: Around,
     pub holder: Holder,
     pub project: ProjectId,
-    /// Empty to begin now.
+    /// Empty means to begin now.
     pub cursor: String,
     pub source: S,
 }
 
 impl<S: Source> Opening<S> {
-    /// Opens it: a heartbeat at once, then what comes. An error is the last that it says.
+    /// Opens the tail. It begins with a heartbeat. An error is its last message.
     pub async fn open(
         self,
     ) -> Result<impl Stream<Item = Result<Message<S::Item>>> + Send + 'static> {
@@ -88,7 +88,7 @@ impl<S: Source> Opening<S> {
         let cursors = Cursors { kind: S::KIND, project, identity: around.tails.identity().await? };
         let from =
             if cursor.is_empty() { store.log_end(holder).await? } else { cursors.read(&cursor)? };
-        // Says at once whether the cursor is still good.
+        // Fails at once if the cursor is no longer valid.
         store.read_log(holder, S::KIND, project, from, 1).await?;
         let now = Instant::now();
         let tail = Tail {
@@ -122,31 +122,31 @@ impl<S: Source> Opening<S> {
 struct Tail<S: Source> {
     around: Around,
     holder: Holder,
-    /// Bytes of the items, and of the one that was told last.
+    /// The room of the loaded items and of the item that was sent last.
     room: Share,
-    /// Those of the latter: they are on their way until the next message is asked for.
+    /// The bytes of the latter, which is in flight until the next message is requested.
     telling: usize,
-    /// Bytes of room that the next look-up needs.
+    /// The bytes of room that the next load needs.
     wants: usize,
     place: OpenTail,
     cursors: Cursors,
     source: S,
     project: ProjectId,
-    /// The place after what was told.
+    /// The position after the last item that was sent.
     told: LogPosition,
-    /// The place after what was made into items.
+    /// The position after the last entry that was loaded.
     looked_at: LogPosition,
-    /// The place after what was read from the log.
+    /// The position after the last entry that was read from the log.
     read_to: LogPosition,
-    /// Read from the log and not looked up.
+    /// Entries that were read from the log and not loaded.
     entries: VecDeque<LogEntry>,
-    /// Looked up and not told.
+    /// Items that were loaded and not sent.
     items: VecDeque<Item<S::Item>>,
-    /// Whether the log had no more when it was last read: then something must happen before it is
-    /// read again.
+    /// Whether the log had no more entries when it was last read. It is then not read again until
+    /// there is news.
     complete: bool,
     heartbeat_at: Instant,
-    /// Not before then is the log read again.
+    /// The earliest time at which the log is read again.
     look_at: Instant,
 }
 
@@ -167,13 +167,13 @@ impl<S: Source> Tail<S> {
                 (self.told, self.telling) = (after, bytes);
                 return Ok(self.message(Some(what)));
             }
-            // All that was looked at is told, or was not wanted.
+            // Everything that was loaded has been sent or did not match.
             self.told = self.looked_at;
             if self.heartbeat_at <= Instant::now() {
                 if !self.complete || !self.is_stale() {
                     return self.heartbeat().await;
                 }
-                // A cursor must not grow old while nothing happens.
+                // A cursor must not expire while nothing happens.
                 self.complete = false;
             }
             let step = match (self.entries.is_empty(), self.complete) {
@@ -182,17 +182,18 @@ impl<S: Source> Tail<S> {
                 (true, false) => self.read().await,
             };
             match step {
-                // Its caller asks for more than its share of the database: the tail goes on later.
+                // The caller is using more than its share of the database, so the tail continues
+                // later.
                 Err(error) if error.is_overload() => tokio::time::sleep(AGAIN).await,
                 step => step?,
             }
         }
     }
 
-    /// Until there is news or a heartbeat is due.
+    /// Waits until there is news or a heartbeat is due.
     async fn wait(&mut self) -> Result<()> {
         tokio::select! {
-            // The sender lives as long as this tail's place.
+            // The sender lives as long as this tail is open.
             _ = self.place.news.changed() => self.complete = false,
             () = tokio::time::sleep_until(self.heartbeat_at) => {}
         }
@@ -218,12 +219,12 @@ impl<S: Source> Tail<S> {
         Ok(())
     }
 
-    /// Makes items of entries, once there is room for them or else a heartbeat is due.
+    /// Loads entries as soon as there is room for them. Returns earlier if a heartbeat is due.
     async fn look_up(&mut self) -> Result<()> {
         let inner = Arc::clone(&self.around.tails.inner);
         let room = tokio::select! {
             biased;
-            // One that is large beside the room must find some, too.
+            // An item that is large in comparison with the room must also find some.
             room = inner.room.wait(self.holder, self.wants.min(inner.room.most() / 2)) => room,
             () = tokio::time::sleep_until(self.heartbeat_at) => return Ok(()),
         };
@@ -241,19 +242,19 @@ impl<S: Source> Tail<S> {
         Ok(())
     }
 
-    /// Holds room for so many bytes, in the place of what was held.
+    /// Holds room for this many bytes, in place of the room that was held before.
     fn hold(&mut self, mut room: Share, bytes: usize) {
         room.shrink(room.amount().saturating_sub(bytes));
         room.exceed(bytes.saturating_sub(room.amount()));
         self.room = room;
     }
 
-    /// Whether the last look at the log is long ago.
+    /// Whether the log was last read long ago.
     fn is_stale(&self) -> bool {
         self.around.tails.inner.store.clock().now().since(self.told.at) > STALE_AFTER
     }
 
-    /// A project that is deleted has no more to tell.
+    /// The tail of a deleted project ends.
     async fn heartbeat(&mut self) -> Result<Message<S::Item>> {
         if !self.around.directory.project_exists(self.project).await? {
             return Err(Error::not_found("project"));

@@ -1,4 +1,4 @@
-//! What all tails of a process share.
+//! The data that all tails of a process share.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
 
-/// Bytes looked up at once; a single larger item comes alone.
+/// How many bytes are loaded at once. A single larger item is loaded alone.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
 const TAILS: Resource = Resource { name: "tails", noun: "tails", least: 1 };
@@ -29,13 +29,13 @@ const READS: TurnResources = TurnResources {
     },
 };
 
-/// A log: of what, and whose.
+/// A log, by its kind and project.
 type Log = (LogKind, ProjectId);
 
-/// Who is told of news in each log that somebody reads.
+/// The readers to notify of news, for each log that is read.
 type Readers = Mutex<HashMap<Log, watch::Sender<()>>>;
 
-/// What all tails of a process share. A cheap handle.
+/// The data that all tails of a process share. A handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Tails {
     pub(super) inner: Arc<Inner>,
@@ -46,10 +46,10 @@ pub(super) struct Inner {
     pub(super) heartbeat: Duration,
     poll: Duration,
     places: Shares,
-    /// Bytes that are read and not sent.
+    /// Bytes that were read and not sent.
     pub(super) room: Shares,
-    /// Queries of tails: they must not take the connections of those who commit. Tails wait for
-    /// their turn, one each.
+    /// Places for queries of tails, which must not take the connections that commits need. Each
+    /// tail waits for its turn.
     pub(super) reads: Turns,
     readers: Readers,
     identity: OnceCell<i64>,
@@ -70,7 +70,7 @@ impl Tails {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Something was committed here: those who read these logs look at once.
+    /// Wakes the readers of these logs after a commit of this process.
     pub fn committed(&self, kind: LogKind, projects: impl IntoIterator<Item = ProjectId>) {
         let readers = self.readers();
         if readers.is_empty() {
@@ -78,7 +78,7 @@ impl Tails {
         }
         let mut last = None;
         for project in projects {
-            // Events of a batch are mostly of one project.
+            // Most events of a batch belong to one project.
             if last.replace(project) != Some(project)
                 && let Some(reader) = readers.get(&(kind, project))
             {
@@ -87,7 +87,7 @@ impl Tails {
         }
     }
 
-    /// Looks for commits of other processes, for ever.
+    /// Looks for commits of other processes until the task is aborted.
     pub async fn run(&self) {
         let mut period = tokio::time::interval(self.inner.poll);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -112,7 +112,7 @@ impl Tails {
         }
     }
 
-    /// A place for one more tail, and word of news in its log.
+    /// Takes a place for one more tail, which is notified of news in its log.
     pub(super) fn enter(&self, log: Log, holder: Holder) -> Result<OpenTail> {
         let share = self.inner.places.take(holder, 1)?;
         let mut news =
@@ -121,7 +121,7 @@ impl Tails {
         Ok(OpenTail { tails: self.clone(), log, news, _share: share })
     }
 
-    /// Which database this is.
+    /// Returns the identity of the database.
     pub(super) async fn identity(&self) -> Result<i64> {
         self.inner.identity.get_or_try_init(|| self.inner.store.log_identity()).await.copied()
     }
@@ -131,7 +131,7 @@ impl Tails {
     }
 }
 
-/// One tail's place among all.
+/// The place of one open tail.
 pub(super) struct OpenTail {
     tails: Tails,
     log: Log,
@@ -142,14 +142,14 @@ pub(super) struct OpenTail {
 impl Drop for OpenTail {
     fn drop(&mut self) {
         let mut readers = self.tails.readers();
-        // This one still counts.
+        // This tail is still counted.
         if readers.get(&self.log).is_some_and(|sender| sender.receiver_count() <= 1) {
             readers.remove(&self.log);
         }
     }
 }
 
-/// What a tail is opened with, besides what is asked for.
+/// What opening a tail needs in addition to the request.
 #[derive(Clone)]
 pub struct Around {
     pub tails: Tails,

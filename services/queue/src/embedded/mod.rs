@@ -1,5 +1,5 @@
-//! The queue in memory, for one process. What it holds is gone with the process, and found again by
-//! the feeder.
+//! The queue in memory, for one process. Its jobs are lost when the process ends, and the feeder
+//! queues them again.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,8 +21,8 @@ mod window;
 
 use window::Window;
 
-/// The queue in memory. Its epoch is chosen anew with each queue, so that rows of an earlier
-/// process are known to be queued nowhere.
+/// The queue in memory. Each queue chooses a new epoch, so rows that an earlier process queued are
+/// known not to be in it.
 pub struct EmbeddedQueue {
     epoch: i64,
     lease: Duration,
@@ -32,8 +32,8 @@ pub struct EmbeddedQueue {
 }
 
 impl EmbeddedQueue {
-    /// An empty queue. Only the window, the lease and the number of shards matter; more than one
-    /// shard is useful in tests only, since no lock is held for long.
+    /// Creates an empty queue. Only the window, the lease and the number of shards matter. More
+    /// than one shard is useful in tests only, because no lock is held for long.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         metrics::expose(&SECTION);
@@ -56,12 +56,12 @@ impl EmbeddedQueue {
         u32::try_from(self.shards.len()).unwrap_or(u32::MAX)
     }
 
-    /// What waits, up to `max`, and whether more waits.
+    /// Takes up to `max` waiting jobs, and says whether more are waiting.
     fn take(&self, consumer: &str, max: usize) -> (Vec<LeasedJob>, bool) {
         let until = Instant::now() + self.lease;
         let mut jobs = Vec::new();
         let mut more = false;
-        // From another shard each time, so that a busy one does not starve the rest.
+        // Begin with another shard each time, so a busy shard does not starve the others.
         let first = rand::random_range(0..self.shards.len());
         for offset in 0..self.shards.len() {
             let shard = (first + offset) % self.shards.len();
@@ -83,7 +83,7 @@ impl EmbeddedQueue {
         }
     }
 
-    /// The entry that a receipt names, when it is of this queue.
+    /// Returns the entry that a receipt names, if it belongs to this queue.
     fn entry(&self, receipt: &Receipt) -> Option<u64> {
         (receipt.epoch == self.epoch).then(|| receipt.entry.parse().ok()).flatten()
     }
@@ -115,7 +115,7 @@ impl Queue for EmbeddedQueue {
             })
             .collect();
         if results.contains(&Enqueued::Queued) {
-            // One reader takes what it can hold and wakes the next when something is left.
+            // A reader takes what it can hold, and wakes the next if jobs are left.
             self.arrived.notify_one();
         }
         Ok(results)
@@ -127,8 +127,8 @@ impl Queue for EmbeddedQueue {
         }
         let deadline = Instant::now() + wait;
         loop {
-            // No job that comes after the look is missed: `notify_one` leaves a permit when nobody
-            // waits yet.
+            // A job that arrives after the check is not missed: `notify_one` leaves a permit if
+            // nobody waits yet.
             let (jobs, more) = self.take(consumer, max);
             if more {
                 self.arrived.notify_one();

@@ -1,5 +1,5 @@
-//! One shard of the embedded queue: what waits, what is held by whom and until when, and how much
-//! of it belongs to whom.
+//! One shard of the embedded queue: the jobs that wait, the jobs that consumers hold and until
+//! when, and how much of the window each endpoint, project and organization uses.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, btree_map, hash_map},
@@ -16,12 +16,12 @@ pub(super) struct Window {
     size: u32,
     next_entry: u64,
     waiting: VecDeque<(u64, Slot)>,
-    /// By entry, so that what is taken over keeps its order.
+    /// Ordered by entry, so jobs that are taken over keep their order.
     taken: BTreeMap<u64, Lease>,
     held: HashMap<DeliveryId, u32>,
-    /// How many jobs each endpoint has.
+    /// The number of jobs of each endpoint.
     by_endpoint: HashMap<EndpointId, u32>,
-    /// How many units each has.
+    /// The units of each endpoint, project and organization.
     shares: FairShares,
 }
 
@@ -49,7 +49,7 @@ impl Window {
         }
     }
 
-    /// Queues the job unless its delivery is here already or a limit is reached.
+    /// Queues the job, unless its delivery is already here or a limit is reached.
     pub(super) fn add(&mut self, new: &NewJob) -> Enqueued {
         let Job { delivery, recipient, generation, .. } = &*new.job;
         if self.held.contains_key(delivery) {
@@ -68,7 +68,7 @@ impl Window {
         Enqueued::Queued
     }
 
-    /// The first up to `max` that wait, which the consumer then holds.
+    /// Takes the first waiting jobs, up to `max`. The consumer then holds them.
     pub(super) fn take(
         &mut self,
         consumer: &str,
@@ -88,7 +88,7 @@ impl Window {
         !self.waiting.is_empty()
     }
 
-    /// Up to `max` whose lease ran out, which the consumer then holds.
+    /// Takes up to `max` jobs whose lease ran out. The consumer then holds them.
     pub(super) fn reclaim(
         &mut self,
         consumer: &str,
@@ -107,14 +107,14 @@ impl Window {
             .collect()
     }
 
-    /// The room that a backlog took is given back when it is gone.
+    /// Frees the memory that a backlog used once it is gone.
     fn give_back_room(&mut self) {
         self.held.shrink_to(2 * self.held.len());
         self.by_endpoint.shrink_to(2 * self.by_endpoint.len());
         self.waiting.shrink_to(2 * self.waiting.len());
     }
 
-    /// Whether the job is still the consumer's.
+    /// Renews the lease. Returns false if the consumer no longer holds the job.
     pub(super) fn renew(&mut self, consumer: &str, entry: u64, until: Instant) -> bool {
         let Some(lease) = self.taken.get_mut(&entry).filter(|lease| lease.consumer == consumer)
         else {
@@ -124,8 +124,7 @@ impl Window {
         true
     }
 
-    /// Frees the place of a job that is held. A later generation has another entry and is left
-    /// alone.
+    /// Removes a held job. A later generation has another entry and stays.
     pub(super) fn finish(&mut self, entry: u64, generation: u32) {
         let btree_map::Entry::Occupied(lease) = self.taken.entry(entry) else { return };
         if lease.get().slot.job.generation != generation {
@@ -142,7 +141,7 @@ impl Window {
         self.held.get(&delivery).copied()
     }
 
-    /// How many more jobs of one unit it would take of an endpoint with this limit.
+    /// Returns how many more jobs of one unit fit, for an endpoint with this limit.
     pub(super) fn room(&self, who: &Recipient, limit: u32) -> u32 {
         limit.saturating_sub(self.of_endpoint(who.endpoint)).min(self.shares.room(who))
     }
@@ -156,7 +155,7 @@ impl Window {
     }
 }
 
-/// One less; a count of nothing is not kept, so that memory is bounded by what is held.
+/// Decrements a count and removes it at zero, so memory is bounded by the jobs that are held.
 fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: K) {
     if let hash_map::Entry::Occupied(mut count) = counts.entry(key) {
         *count.get_mut() -= 1;

@@ -1,4 +1,4 @@
-//! Questions about what waits or is held: one round trip for each shard.
+//! Queries about jobs that wait or are held, with one round trip for each shard.
 
 use ::redis::{Cmd, cmd};
 use futures::future::try_join_all;
@@ -13,11 +13,11 @@ use super::{
     keys::{TOTAL_UNITS, endpoint_jobs, generation, units},
 };
 
-/// Fields that are asked for each endpoint.
+/// The number of fields that are read for each endpoint.
 const FIELDS: usize = 4;
 
 impl RedisQueue {
-    /// The generation of the job of each delivery.
+    /// Returns the generation of the job of each delivery.
     pub(super) async fn held_in_shards(
         &self,
         deliveries: &[(EndpointId, DeliveryId)],
@@ -39,7 +39,7 @@ impl RedisQueue {
         Ok(generations)
     }
 
-    /// The room of each endpoint with its limit.
+    /// Returns the room of each endpoint with its limit.
     pub(super) async fn room_in_shards(&self, endpoints: &[(Recipient, u32)]) -> Result<Vec<u32>> {
         let groups = self.by_shard(endpoints.iter().map(|(who, _)| who.endpoint));
         let answers =

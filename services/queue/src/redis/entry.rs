@@ -1,4 +1,4 @@
-//! Entries of a stream as Redis answers them.
+//! Reads the entries of a stream from Redis's replies.
 
 use ::redis::Value;
 use bytes::Bytes;
@@ -11,23 +11,24 @@ use super::{
     keys::JOB_FIELD,
 };
 
-/// What was read of a stream: jobs, and entries that hold none.
+/// The entries that were read from a stream.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// The entry and its job.
     pub(super) jobs: Vec<(String, Job)>,
-    /// Jobs that this version cannot send: their places are to be freed.
+    /// Jobs that this version cannot send. Their places must be freed.
     pub(super) unusable: Vec<(String, Unusable, &'static str)>,
-    /// Entries that are not ours or cannot be decoded: to be removed.
+    /// Entries that are not Outrider's or cannot be decoded. They must be removed.
     pub(super) garbage: Vec<String>,
 }
 
 impl Batch {
-    /// From the answer to XREADGROUP of one stream: nothing, or the stream's name with its entries.
+    /// Reads the reply to XREADGROUP for one stream: nothing, or the stream's name with its
+    /// entries.
     pub(super) fn of_streams(answer: Value) -> Option<Self> {
         match answer {
             Value::Nil => Some(Self::default()),
-            // Protocol 3.
+            // RESP3 replies with a map.
             Value::Map(streams) => streams
                 .into_iter()
                 .next()
@@ -41,7 +42,7 @@ impl Batch {
         }
     }
 
-    /// From a list of entries, as XCLAIM and XREADGROUP give them.
+    /// Reads a list of entries, as XCLAIM and XREADGROUP reply.
     pub(super) fn of_entries(entries: Value) -> Option<Self> {
         let Value::Array(entries) = entries else { return None };
         let mut batch = Self::default();
@@ -60,7 +61,7 @@ impl Batch {
     }
 }
 
-/// The job of an entry's fields, if it is one.
+/// Decodes the job in an entry's fields, if there is one.
 fn decode(fields: Value) -> Option<Decoded> {
     let Value::Array(fields) = fields else { return None };
     let mut fields = fields.into_iter();
@@ -72,17 +73,17 @@ fn decode(fields: Value) -> Option<Decoded> {
     if name != JOB_FIELD.as_bytes() {
         return None;
     }
-    // The payload stays where it was received: `Bytes` are decoded as slices.
+    // The payload is not copied: `Bytes` are decoded as slices.
     job::decode(internal::Job::decode(Bytes::from(job)).ok()?)
 }
 
-/// Whether this is the name of an entry, `milliseconds-number`. One that is not would make the
+/// Whether the text is the name of an entry, `milliseconds-number`. Any other text would make the
 /// server refuse a whole batch.
 pub(super) fn is_entry(text: &str) -> bool {
     text.split_once('-').is_some_and(|(millis, number)| is_number(millis) && is_number(number))
 }
 
-/// The least name after this one.
+/// Returns the smallest name after this one.
 pub(super) fn after(entry: &str) -> Option<String> {
     let (millis, number) = entry.split_once('-')?;
     let (millis, number): (u64, u64) = (millis.parse().ok()?, number.parse().ok()?);

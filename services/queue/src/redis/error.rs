@@ -1,5 +1,5 @@
-//! What Redis answers, as errors of ours: what was tried, by which command, what the server said of
-//! it, and what to do.
+//! Turns failures of Redis into errors that name the step, the command, the server's message, and
+//! what to do.
 
 use ::redis::{Arg, Cmd, ErrorKind, RedisError};
 use outrider_model::Error;
@@ -10,34 +10,35 @@ use super::{
     words::{explain, is_refusal, right_in, words_of},
 };
 
-/// Why a step has no answer.
+/// Why a step failed.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
-    /// What was tried; metrics bear it as a label.
+    /// The step, which is also a label of metrics.
     step: &'static str,
-    /// The command as access control lists spell it, where it is known.
+    /// The command as access control lists spell it, if it is known.
     command: Option<String>,
     why: Why,
 }
 
 #[derive(Debug, Clone)]
 enum Why {
-    /// The server said so, or the connection broke.
+    /// The server replied with an error, or the connection broke.
     Said(RedisError),
-    /// No connection can be made, or all are in use.
+    /// No connection can be made, or all connections are in use.
     Unconnected,
     TimedOut,
-    /// An answer that no version of Redis gives.
+    /// The reply is one that no version of Redis gives.
     Unexpected,
 }
 
 impl Failure {
-    /// A command was answered by an error.
+    /// The reply to a command was an error.
     pub(super) fn said(step: &'static str, command: Option<String>, error: RedisError) -> Self {
         Self { step, command, why: Why::Said(error) }
     }
 
-    /// No connection can be made, for the reason that was given last; or all are in use.
+    /// No connection can be made, for the reason of the last attempt, or all connections are in
+    /// use.
     pub(super) fn unconnected(step: &'static str, last: Option<RedisError>) -> Self {
         let Some(error) = last else { return Self { step, command: None, why: Why::Unconnected } };
         Self::said(step, command_of_connecting(&error).map(str::to_owned), error)
@@ -47,7 +48,7 @@ impl Failure {
         Self { step, command: None, why: Why::TimedOut }
     }
 
-    /// What the server said, if it is that.
+    /// Returns the server's error, if there is one.
     pub(super) fn error(&self) -> Option<&RedisError> {
         match &self.why {
             Why::Said(error) => Some(error),
@@ -55,18 +56,18 @@ impl Failure {
         }
     }
 
-    /// What is refused; none where it is no refusal.
+    /// Returns the right that is missing, if the failure is a refusal.
     pub(super) fn right(&self) -> Option<Right> {
         let error = self.error().filter(|error| is_refusal(error))?;
         Right::of(right_in(&words_of(error)).or(self.command.as_deref())?)
     }
 
-    /// What the server said, or what happened.
+    /// Describes the failure, in the server's words if it replied.
     pub(super) fn words(&self) -> String {
         self.error().map_or_else(|| self.cause(), words_of)
     }
 
-    /// Whether the server answered with this code.
+    /// Whether the server replied with this code.
     pub(super) fn says(&self, code: &str) -> bool {
         self.error().is_some_and(|error| says(error, code))
     }
@@ -97,15 +98,15 @@ impl From<Failure> for Error {
     }
 }
 
-/// An answer that no version of Redis gives.
+/// The reply is one that no version of Redis gives.
 pub(super) fn unexpected(step: &'static str) -> Error {
     Failure { step, command: None, why: Why::Unexpected }.into()
 }
 
-/// Commands whose rights are given by their second word, too.
+/// Commands whose rights also depend on their second word.
 const WITH_SECOND_WORD: [&str; 5] = ["client", "cluster", "script", "xgroup", "xinfo"];
 
-/// The name of a command as access control lists spell it.
+/// Returns the name of a command as access control lists spell it.
 pub(super) fn name_of(command: &Cmd) -> Option<String> {
     let mut words = command.args_iter().map(|word| match word {
         Arg::Simple(word) => String::from_utf8_lossy(word).to_lowercase(),
@@ -115,7 +116,7 @@ pub(super) fn name_of(command: &Cmd) -> Option<String> {
     Some(with_second_word(first, || words.next()))
 }
 
-/// A command's name, with its second word where rights go by it.
+/// Returns a command's name, with its second word if rights depend on it.
 pub(super) fn with_second_word(first: String, second: impl FnOnce() -> Option<String>) -> String {
     match WITH_SECOND_WORD.contains(&first.as_str()).then(second).flatten() {
         Some(second) => format!("{first}|{second}"),
@@ -123,7 +124,7 @@ pub(super) fn with_second_word(first: String, second: impl FnOnce() -> Option<St
     }
 }
 
-/// Which command of connecting failed, as far as the library tells.
+/// Returns the command that failed while connecting, as far as the library says.
 fn command_of_connecting(error: &RedisError) -> Option<&'static str> {
     let text = error.to_string().to_lowercase();
     let known = [
@@ -137,8 +138,8 @@ fn command_of_connecting(error: &RedisError) -> Option<&'static str> {
     found.map(|(_, command)| command)
 }
 
-/// Whether the server answered with this code; of what fails in a script Redis 6 tells it in the
-/// text, as a word with or without a dash.
+/// Whether the server replied with this code. For a failure in a script, Redis 6 has the code in
+/// the text, as a word with or without a dash.
 pub(super) fn says(error: &RedisError, code: &str) -> bool {
     let in_script = || {
         let text = error.detail().filter(|text| text.starts_with("Error running script"));
@@ -149,8 +150,8 @@ pub(super) fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || in_script()
 }
 
-/// Whether the connection can be used for the next command. A server that takes no writes any more
-/// is a replica now: the master may be reached at the same address.
+/// Whether the connection can be used for the next command. A server that no longer accepts writes
+/// has become a replica; a new connection to the same address may reach the master.
 pub(super) fn leaves_usable(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) && !says(error, "READONLY")
 }
@@ -182,7 +183,7 @@ pub(super) mod tests {
         assert!(says(&error(six), "NOGROUP") && !says(&error(six), "OOM"));
         assert!(says(&error(dashed), "OOM"));
         assert!(says(&error("NOGROUP No such key 's'"), "NOGROUP"));
-        // A name in a text is no code.
+        // A quoted name in the text is not a code.
         assert!(!says(&error("ERR unknown command 'NOGROUP'"), "NOGROUP"));
     }
 

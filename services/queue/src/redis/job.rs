@@ -66,7 +66,7 @@ pub(super) enum Decoded {
     },
 }
 
-/// The parts of an unusable job that its place in the queue is freed by.
+/// The parts of an unusable job that are needed to free its place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Unusable {
     pub(super) delivery: DeliveryId,

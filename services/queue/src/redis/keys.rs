@@ -2,18 +2,18 @@
 
 use outrider_model::{EndpointId, Recipient};
 
-/// The group in which all workers read.
+/// The consumer group of all workers.
 pub(super) const GROUP: &str = "workers";
 /// The field of an entry that holds the job.
 pub(super) const JOB_FIELD: &str = "job";
 
-/// The layout of what the keys hold. A shard of another layout has other keys: its jobs are queued
-/// again in this one, as after a loss.
+/// The version of the layout of the keys. A shard of another layout has other keys, so its jobs are
+/// queued again in this layout, as after a loss.
 const LAYOUT: u32 = 2;
 
-/// The keys of one shard. The hash tag holds the number of shards: with another number all keys are
-/// others, so that a shard never holds jobs of endpoints that are not its own; and in a cluster all
-/// keys of a shard are on one node.
+/// The keys of one shard. The hash tag contains the number of shards. If that number changes, all
+/// keys change, so a shard never holds jobs of endpoints that belong to another. In a cluster, the
+/// tag puts all keys of a shard on one node.
 pub(super) struct ShardKeys {
     all: [String; 5],
     probe: String,
@@ -22,41 +22,42 @@ pub(super) struct ShardKeys {
 impl ShardKeys {
     pub(super) fn new(prefix: &str, shards: u32, shard: u32) -> Self {
         let name = |name: &str| format!("{{{prefix}:{LAYOUT}:{shards}:{shard}}}:{name}");
-        // Scripts take the first four or five: keep the order.
+        // Scripts take the first four or five, so the order matters.
         Self {
             all: ["jobs", "held", "counts", "epoch", "identity"].map(name),
             probe: name("probe"),
         }
     }
 
-    /// Stream, held, counts, epoch, identity.
+    /// The keys: stream, held, counts, epoch, identity.
     pub(super) fn all(&self) -> &[String; 5] {
         &self.all
     }
 
-    /// The stream of jobs: entries with one field, the encoded job.
+    /// The stream of jobs. Each entry has one field, the encoded job.
     pub(super) fn stream(&self) -> &str {
         &self.all[0]
     }
 
-    /// The hash of what waits or is held: the delivery's 16 bytes to its [`place`].
+    /// The hash of jobs that wait or are held, from the delivery's 16 bytes to its [`place`].
     pub(super) fn held(&self) -> &str {
         &self.all[1]
     }
 
-    /// All, and the one on which commands are tried.
+    /// All keys, and the key on which the probe tries commands.
     pub(super) fn with_probe(&self) -> [&str; 6] {
         let [jobs, held, counts, epoch, identity] = self.all.each_ref().map(String::as_str);
         [jobs, held, counts, epoch, identity, &self.probe]
     }
 
-    /// The hash of what of those each has, and all together: the fields are named below.
+    /// The hash of counts, of each endpoint, project and organization and in total. Its fields are
+    /// below.
     pub(super) fn counts(&self) -> &str {
         &self.all[2]
     }
 }
 
-/// The channel on which changes of configuration are announced.
+/// The channel on which changes of the configuration are announced.
 pub(super) fn changes_channel(prefix: &str) -> String {
     format!("{prefix}:changes")
 }
@@ -64,12 +65,12 @@ pub(super) fn changes_channel(prefix: &str) -> String {
 /// The field of the units of all jobs.
 pub(super) const TOTAL_UNITS: &str = "t";
 
-/// The field of the number of an endpoint's jobs. The scripts make these names themselves, too.
+/// The field with the number of an endpoint's jobs. The scripts also build these names.
 pub(super) fn endpoint_jobs(endpoint: EndpointId) -> [u8; 17] {
     tagged(b'n', endpoint.as_bytes())
 }
 
-/// The fields of the units of an endpoint's, a project's and an organisation's jobs.
+/// The fields with the units of an endpoint's, a project's and an organization's jobs.
 pub(super) fn units(who: &Recipient) -> [[u8; 17]; 3] {
     [
         tagged(b'e', who.endpoint.as_bytes()),
@@ -84,8 +85,8 @@ fn tagged(tag: u8, id: &[u8; 16]) -> [u8; 17] {
     field
 }
 
-/// A job's place in the window: its generation and its units (4 bytes each, the highest first),
-/// then 16 bytes each of the endpoint, the project and the organisation. All that freeing it takes.
+/// A job's place in the window: its generation and units (4 bytes each, big-endian), then 16 bytes
+/// each of the endpoint, project and organization. This is all that is needed to free it.
 pub(super) fn place(generation: u32, units: u32, who: &Recipient) -> [u8; 56] {
     let mut place = [0; 56];
     place[..4].copy_from_slice(&generation.to_be_bytes());
@@ -96,7 +97,7 @@ pub(super) fn place(generation: u32, units: u32, who: &Recipient) -> [u8; 56] {
     place
 }
 
-/// The generation in a place.
+/// Reads the generation from a place.
 pub(super) fn generation(place: &[u8]) -> Option<u32> {
     place.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }

@@ -1,9 +1,9 @@
 //! The queue in Redis 6.0 or later, Valkey, or a cluster of either.
 //!
-//! A shard is five keys on one node: the stream of jobs, the places of those that wait or are held,
-//! what of the window each endpoint, project and organisation has, the epoch, and the identity of
-//! the server that wrote them. Whatever reads and then writes is one script, so that no crash and
-//! no race leaves half of it.
+//! A shard is five keys on one node: the stream of jobs, the places of jobs that wait or are held,
+//! the parts of the window that each endpoint, project and organization uses, the epoch, and the
+//! identity of the server that wrote them. A step that reads and then writes is one script, so no
+//! crash and no race leaves it half done.
 
 use std::{
     collections::BTreeMap,
@@ -60,17 +60,17 @@ pub struct RedisQueue {
     rights: Arc<Rights>,
     channel: String,
     changes: Arc<Changes>,
-    /// Whether it was told that nobody knows what the server evicts.
+    /// Whether the log says that the server's eviction policy is unknown.
     policy_told: AtomicBool,
-    /// What listens for changes, and what asks for our rights.
+    /// The tasks that listen for changes and probe rights.
     tasks: [AbortHandle; 2],
 }
 
 impl RedisQueue {
-    /// A queue of these options. The server need not answer now: nothing that Outrider accepts
-    /// depends on it. If it does answer, it is refused when it is set to evict our keys. Must be
-    /// called within a tokio runtime, where the listener for changes runs until the queue is
-    /// dropped.
+    /// Creates a queue with these options. The server need not answer now, because nothing that
+    /// Outrider accepts depends on it. A server that answers and is configured to evict Outrider's
+    /// keys is refused. Must be called within a tokio runtime, on which the listener for changes
+    /// runs until the queue is dropped.
     ///
     /// # Errors
     /// `InvalidField` names the wrong option; `FailedPrecondition` says that the server evicts
@@ -126,15 +126,14 @@ impl RedisQueue {
         }
     }
 
-    /// Whether the server is of use now, and whether it ever will be as it is set.
+    /// Fails if the server does not answer, or if its configuration makes it unusable.
     async fn first_answer(&self) -> Result<()> {
-        // Where the probe was refused or not answered, asking for the epochs would take as long
-        // again.
+        // If the probe was refused or not answered, reading the epochs would take as long again.
         self.rights.ready()?;
         self.all_epochs().await.map(drop)
     }
 
-    /// Calls a script of which no answer but the expected one is of use.
+    /// Calls a script. Any reply but the expected one is an error.
     async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
         Ok(self.commands.call(script, command).await?)
     }
@@ -155,14 +154,14 @@ impl RedisQueue {
             );
             return Err(Error::new(Reason::FailedPrecondition, message));
         }
-        // Where the right to ask is missing, the probe says so.
+        // If the right to read the policy is missing, the probe says so.
         if policy == "-" && !self.policy_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "redis does not say its maxmemory-policy, which must not be one of allkeys-*"
             );
         }
         if new == 1 {
-            // What another server allows is another question.
+            // A new server may grant other rights.
             self.rights.doubt();
             tracing::info!(
                 shard = shard.number,
@@ -173,7 +172,7 @@ impl RedisQueue {
         Ok(epoch)
     }
 
-    /// The positions of endpoints, by the shard they belong to.
+    /// Groups the positions of endpoints by their shard.
     fn by_shard(&self, endpoints: impl Iterator<Item = EndpointId>) -> Vec<(&Shard, Vec<usize>)> {
         let mut groups = BTreeMap::<u32, Vec<usize>>::new();
         for (index, endpoint) in endpoints.enumerate() {
@@ -199,7 +198,7 @@ impl Queue for RedisQueue {
     }
 
     async fn epochs(&self) -> Result<Vec<i64>> {
-        // A server that was set to evict keys later on is as good as none.
+        // A server that was later configured to evict keys is not ready either.
         self.all_epochs().await.map_err(|error| Error::unavailable(error.message))
     }
 

@@ -1,5 +1,5 @@
-//! Connections for commands: one pool, to one server or to a cluster, and a bound on how long each
-//! command takes.
+//! Connections for commands: one pool, to one server or to a cluster, and a bound on the time of
+//! each command.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,21 +26,21 @@ use super::{
 };
 use crate::{Options, RedisTls, servers::is_secure};
 
-/// How long the cluster client waits before it follows a redirection again, in milliseconds; the
-/// command's own bound cuts it short.
+/// How long the cluster client waits before it follows another redirection, in milliseconds. The
+/// bound of the command also ends this wait.
 const CLUSTER_RETRY_MILLIS: (u64, u64) = (10, 200);
 
-/// Runs commands, each within the same bound.
+/// Runs commands, each within the same time.
 pub(super) struct Commands {
     pool: bb8::Pool<Manager>,
     timeout: Duration,
-    /// Why the last connection could not be made; the pool itself tells only that there is none.
+    /// Why the last connection could not be made. The pool itself only says that there is none.
     unconnected: Arc<Mutex<Option<RedisError>>>,
     rights: Arc<Rights>,
 }
 
 impl Commands {
-    /// A pool that connects when it is first used.
+    /// Creates a pool that connects at its first use.
     pub(super) fn new(
         servers: &[ConnectionInfo],
         options: &Options,
@@ -56,7 +56,7 @@ impl Commands {
                 .max_retry_wait(CLUSTER_RETRY_MILLIS.1)
                 .tcp_settings(TcpSettings::default().set_nodelay(true));
             if servers.iter().any(is_secure) {
-                // Nodes that others name are reached in the same way.
+                // The client also connects in this way to nodes that other nodes name.
                 builder = builder.certs(tls.certificates());
             }
             Servers::Cluster(builder.build()?)
@@ -65,8 +65,8 @@ impl Commands {
                 servers.first().ok_or((::redis::ErrorKind::InvalidClientConfig, "no server"))?;
             Servers::Single(RedisConnectionManager::new(server.clone())?)
         };
-        // A check at each check-out would be a round trip more per batch; a broken connection is
-        // found by the command that fails on it.
+        // A check at each check-out would cost one more round trip per batch. The command that
+        // fails on a broken connection finds it.
         let unconnected = Arc::default();
         let manager =
             Manager { servers: servers_of, timeout, unconnected: Arc::clone(&unconnected) };
@@ -78,7 +78,7 @@ impl Commands {
         Ok(Self { pool, timeout, unconnected, rights })
     }
 
-    /// One command, one round trip. `step` says in errors what was tried.
+    /// Runs one command in one round trip. Errors name the `step`.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
         step: &'static str,
@@ -93,7 +93,7 @@ impl Commands {
         .await
     }
 
-    /// Calls a script; loads it first where the server does not know it.
+    /// Calls a script, and loads it first if the server does not know it.
     pub(super) async fn call<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -125,7 +125,7 @@ impl Commands {
         step: &'static str,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        // So that a command which never failed is shown with 0 failures.
+        // A command that never failed then shows 0 failures.
         COMMAND_ERRORS.with_label_values(&[step]);
         let _timed = COMMAND_SECONDS.with_label_values(&[step]).start_timer();
         let answer = self.connected(step, work).await;
@@ -154,9 +154,8 @@ impl Commands {
 /// A connection of the pool.
 pub(super) struct Connection {
     link: Link,
-    /// True while a command is under way and after one that failed on the way. It stays true when
-    /// the command's future is dropped, so that nobody gets a connection on which an answer is
-    /// still to come.
+    /// True while a command runs and after one that broke off. It stays true if the command's
+    /// future is dropped, so nobody gets a connection on which a reply is still to come.
     spoilt: bool,
 }
 
@@ -202,12 +201,12 @@ impl ConnectionLike for Link {
     }
 }
 
-/// Makes connections. bb8-redis makes those to one server, but knows neither clusters, nor when a
-/// connection broke, nor any bound but its own of half a second for an answer.
+/// Makes connections. bb8-redis makes those to one server. It knows no clusters, does not notice
+/// broken connections, and has a fixed bound of half a second for a reply.
 struct Manager {
     servers: Servers,
     timeout: Duration,
-    /// Why the last connection could not be made; none once one could.
+    /// Why the last connection could not be made, or `None` if it could.
     unconnected: Arc<Mutex<Option<RedisError>>>,
 }
 

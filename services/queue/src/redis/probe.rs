@@ -1,5 +1,5 @@
-//! Asks Redis for every command, key and channel that the work needs, for real: at the start, when
-//! something was refused, when the server is another, and every now and then.
+//! Tries every command, key and channel that the work needs on the real server: at the start, when
+//! something was refused, when the server is another one, and periodically.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use super::{
     words::sanitized,
 };
 
-/// How long between two probes while something that is needed is refused or unknown, and at least
+/// The time between two probes while something needed is refused or unknown, and the shortest time
 /// between any two.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long until all is asked for again, though nothing gave a reason to.
+/// The time after which everything is probed again without a reason.
 const PERIOD: Duration = Duration::from_secs(10);
-/// What is published to see whether that is allowed: those who listen know that it announces
-/// nothing. One of a version that does not know it looks for changes once in vain, so it is only
-/// published when there is reason to.
+/// What the probe publishes to see whether publishing is allowed. Listeners know that it announces
+/// nothing. An older version that does not know it looks for changes once in vain, so it is only
+/// published when there is a reason.
 pub(super) const NO_CHANGE: &str = "probe";
 
-/// Asks.
+/// Probes the server.
 pub(super) struct Probe {
     pub(super) commands: Arc<Commands>,
     pub(super) shards: Arc<[Shard]>,
@@ -36,24 +36,24 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Asks for ever.
+    /// Probes until the task is aborted.
     pub(super) async fn run(self) {
         let mut answered = self.rights.ready().is_ok();
         loop {
             sleep(AGAIN).await;
             let mut doubted = !answered;
             if self.rights.ready().is_ok() {
-                // The end of the wait is as good a reason as any.
+                // The end of the period is a reason, too.
                 doubted |= timeout(PERIOD, self.rights.doubted()).await.is_ok();
             }
-            // An announcement that is refused raises a doubt, so nothing is lost by not publishing
-            // each time.
+            // A refused announcement raises a doubt, so nothing is lost by not publishing each
+            // time.
             answered = self.once(doubted || !self.rights.may("publish")).await;
         }
     }
 
-    /// Asks once, for the right to publish too if it is told to, and keeps the answer. Whether
-    /// there was one.
+    /// Probes once, with the right to publish if `publish` is set, and keeps the result. Returns
+    /// whether there was one.
     pub(super) async fn once(&self, publish: bool) -> bool {
         let refused = self.refused(publish).await;
         let answered = refused.is_ok();
@@ -64,11 +64,11 @@ impl Probe {
         answered
     }
 
-    /// What is refused, in any shard.
+    /// Returns what any shard refuses.
     async fn refused(&self, publish: bool) -> Result<Refused, Failure> {
         let mut refused = Refused::new();
-        // Always, not only where the server does not know the script: one that it knows would hide
-        // that the right is missing.
+        // Load it always, not only if the server does not know the script: a known script would
+        // hide that the right to load is missing.
         let loaded = self.commands.query::<Value>(PROBE.name, &PROBE.load()).await;
         note(&mut refused, loaded)?;
         for answer in join_all(self.shards.iter().map(|shard| self.refused_in(shard))).await {
@@ -94,7 +94,8 @@ impl Probe {
     }
 }
 
-/// Takes down a refusal, as which a failure counts that names a right. Any other is no answer.
+/// Records a refusal, which is a failure that names a right. Any other failure means that there is
+/// no result.
 fn note<T>(refused: &mut Refused, answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

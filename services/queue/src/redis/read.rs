@@ -1,10 +1,10 @@
-//! Taking jobs: new ones, and those that were held too long.
+//! Takes new jobs, and jobs whose lease ran out.
 //!
-//! With several shards a call asks all of them at once without waiting, for a share each, and
-//! returns what there is. When there is nothing it waits on all of them at once; as soon as one has
-//! something, the waits on the others are ended by the server, and whatever they were given in that
-//! moment is returned with it. So every job that a server hands out is returned by the call that
-//! asked for it: none lies in a buffer while its lease runs, and no task outlives the call.
+//! With several shards, a call first asks all of them at the same time without waiting, each for a
+//! share, and returns what there is. If there is nothing, it waits on all of them. As soon as one
+//! has jobs, the server ends the waits on the others, and jobs that these received at that moment
+//! are returned as well. Every job that a server hands out is therefore returned by the call that
+//! asked for it: none stays in a buffer while its lease runs, and no task outlives the call.
 
 use std::time::Duration;
 
@@ -24,12 +24,12 @@ use super::{
 };
 use crate::{Done, LeasedJob};
 
-/// Entries that are looked at in one call of the script that takes over.
+/// How many entries one call of the script that takes over examines.
 const PAGE: usize = 1_000;
-/// A consumer that holds nothing is forgotten after so many leases without a sign of life.
+/// After how many leases without activity a consumer that holds nothing is removed.
 const FORGOTTEN_LEASES: u32 = 20;
-/// When fewer jobs are wanted than there are shards, each wait covers only some of them and is this
-/// short.
+/// How long one wait lasts if fewer jobs are wanted than there are shards. Each wait then covers
+/// only some of the shards.
 const SLICE: Duration = Duration::from_millis(100);
 
 impl RedisQueue {
@@ -54,7 +54,8 @@ impl RedisQueue {
             if !jobs.is_empty() || Instant::now() >= until {
                 return Ok(jobs);
             }
-            // Where waits cannot be ended, short ones are all that keeps jobs in hand from lying.
+            // If waits cannot be ended, only short waits keep jobs that were received from being
+            // held up.
             let ends = self.rights.may("client|id") && self.rights.may("client|unblock");
             let covered = ends && shares.len() == self.shards.len();
             let slice = if covered { until } else { until.min(Instant::now() + SLICE) };
@@ -65,7 +66,8 @@ impl RedisQueue {
         }
     }
 
-    /// How many jobs to ask of which shard: `max` in all, beginning with another shard each time.
+    /// Returns how many jobs to request from each shard: `max` in total, beginning with another
+    /// shard each time.
     fn shares(&self, max: usize) -> Vec<(&Shard, usize)> {
         let count = self.shards.len();
         let first = rand::random_range(0..count);
@@ -80,8 +82,8 @@ impl RedisQueue {
             .collect()
     }
 
-    /// Asks these shards at once. A shard that fails does not keep back what others gave; if all
-    /// that is left is failure, it is told.
+    /// Asks these shards at the same time. The failure of a shard does not hold up jobs from
+    /// others. If there are only failures, one is returned.
     async fn read_all(
         &self,
         consumer: &str,
@@ -107,8 +109,8 @@ impl RedisQueue {
             Some(error) if failures.len() + 1 == asked => Err(error),
             _ => {
                 if asked == 0 {
-                    // Every shard rests after a failure; the caller is told at once and decides
-                    // when to come back.
+                    // Every shard rests after a failure. The caller learns it at once, and decides
+                    // when to try again.
                     return Err(outrider_model::Error::unavailable(
                         "redis: read: no shard answers",
                     ));
@@ -118,7 +120,7 @@ impl RedisQueue {
         }
     }
 
-    /// Reads one shard; makes its group again when it is gone.
+    /// Reads one shard. Restores its group if it is gone.
     async fn read_into(
         &self,
         shard: &Shard,
@@ -145,7 +147,7 @@ impl RedisQueue {
         }
     }
 
-    /// Makes the group of a shard again; what is left of the shard is cleared (see the script).
+    /// Restores the group of a shard, and clears the rest of the shard (see the script).
     async fn restore(&self, shard: &Shard) -> Result<()> {
         let mut command = script::RESTORE.call(&shard.keys, 5, (1, 16));
         command.arg(GROUP);
@@ -159,7 +161,7 @@ impl RedisQueue {
         Ok(())
     }
 
-    /// What was taken, as leases. Garbage is removed, and unusable jobs are finished.
+    /// Turns a batch into leased jobs. Removes garbage, and finishes unusable jobs.
     async fn lease(&self, shard: &Shard, batch: Batch, first: bool) -> Vec<LeasedJob> {
         if !batch.garbage.is_empty() {
             self.discard(shard, &batch.garbage).await;
@@ -189,8 +191,8 @@ impl RedisQueue {
         }
     }
 
-    /// Removes entries that hold no job. If that fails they are found again when their lease runs
-    /// out, and removed then.
+    /// Removes entries that hold no job. If that fails, they are found and removed when their lease
+    /// runs out.
     async fn discard(&self, shard: &Shard, garbage: &[String]) {
         tracing::warn!(
             shard = shard.number,
@@ -234,7 +236,7 @@ impl RedisQueue {
         }
     }
 
-    /// Goes through what is held, a page at a time, and takes over what was held too long.
+    /// Scans held jobs by page, and takes over those whose lease ran out.
     async fn reclaim_shard(
         &self,
         shard: &Shard,
@@ -245,8 +247,7 @@ impl RedisQueue {
         let lease = u64::try_from(self.options.lease.as_millis()).unwrap_or(u64::MAX);
         let full = jobs.len() + max;
         let mut start = Some("-".to_owned());
-        // A scan goes through the page of its own begin only once, and the begin only moves
-        // forward: it ends.
+        // The start of the scan only moves forward, so the scan ends.
         while let Some(from) = start.take().filter(|_| jobs.len() < full) {
             let forgotten =
                 if from == "-" { lease.saturating_mul(u64::from(FORGOTTEN_LEASES)) } else { 0 };

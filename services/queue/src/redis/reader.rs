@@ -1,5 +1,5 @@
-//! Connections that wait for jobs: each blocks in one command, so it serves one reader of one shard
-//! at a time and nothing else.
+//! Connections that wait for jobs. Each blocks in one command, so it serves only one reader of one
+//! shard at a time.
 
 use std::{
     convert::Infallible,
@@ -28,29 +28,29 @@ use crate::Options;
 
 const STEP: &str = "read";
 const CONNECT: &str = "connect to read";
-/// How much longer than it was told to wait the server may take before the connection counts as
+/// How much longer than the requested wait the server may take before the connection counts as
 /// broken.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a waiting command is told to return, until it does: the first call may overtake the
-/// command itself.
+/// How often a waiting command is told to return until it does, because the first call may overtake
+/// the command itself.
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
-/// Redirections and broken connections of the past that one call gets over.
+/// How many redirections and connections that broke earlier one call survives.
 const TRIES: usize = 4;
 
 /// How one call to a shard ended.
 pub(super) enum Taken {
-    /// With these, or none.
+    /// It returned these entries, or none.
     Batch(Batch),
-    /// The group is gone.
+    /// The group does not exist.
     NoGroup,
 }
 
-/// What is to be read.
+/// A request to read.
 pub(super) struct Ask<'a> {
     pub(super) keys: &'a ShardKeys,
     pub(super) consumer: &'a str,
     pub(super) max: usize,
-    /// Until when to wait; none: not at all.
+    /// When to stop waiting. `None` means not to wait.
     pub(super) until: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Ask<'_> {
     fn command(&self) -> Cmd {
         let mut command = ::redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(self.consumer).arg("COUNT").arg(self.max);
-        // "BLOCK 0" would be for ever.
+        // "BLOCK 0" would wait without a limit.
         let millis = u64::try_from(self.wait().as_millis()).unwrap_or(u64::MAX);
         if millis > 0 {
             command.arg("BLOCK").arg(millis);
@@ -76,12 +76,12 @@ impl Ask<'_> {
 pub(super) struct Readers {
     servers: Vec<ConnectionInfo>,
     connect_timeout: Duration,
-    /// Whether waits may have to be ended.
+    /// Whether waits may have to be ended early.
     unblocks: bool,
     rights: Arc<Rights>,
-    /// The node that has the shard, once another one named it.
+    /// The node that has the shard, if another node named it.
     home: Mutex<Option<ConnectionInfo>>,
-    /// Connections that nobody reads on now: as many as ever read at once, at most `max_idle`.
+    /// Connections that are not in use: as many as were ever in use at once, at most `max_idle`.
     idle: Mutex<Vec<Reader>>,
     max_idle: usize,
 }
@@ -89,7 +89,7 @@ pub(super) struct Readers {
 struct Reader {
     client: Client,
     link: MultiplexedConnection,
-    /// What the server calls this connection, if it was asked and told.
+    /// The server's id of this connection, if it was read.
     id: Option<i64>,
 }
 
@@ -110,9 +110,9 @@ impl Readers {
         }
     }
 
-    /// Takes up to `ask.max` jobs, waiting for the first. When `stop` turns true while it waits,
-    /// the server is told to let it go, and what it may have given in that moment is returned: no
-    /// job is left behind on a connection that nobody listens to.
+    /// Takes up to `ask.max` jobs, and waits for the first. If `stop` turns true in the meantime,
+    /// it makes the server end the wait, and returns jobs that the server may have given at that
+    /// moment. No job is left on a connection that nobody reads.
     pub(super) async fn take(&self, ask: &Ask<'_>, stop: &watch::Sender<bool>) -> Result<Taken> {
         let mut last = None;
         for attempt in 0..TRIES {
@@ -129,7 +129,7 @@ impl Readers {
                         .map(Taken::Batch)
                         .ok_or_else(|| unexpected(STEP));
                 }
-                // The second: the stream was deleted while the command waited.
+                // UNBLOCKED: the stream was deleted while the command waited.
                 Err(error) if says(&error, "NOGROUP") || says(&error, "UNBLOCKED") => {
                     self.check_in(reader);
                     return Ok(Taken::NoGroup);
@@ -154,13 +154,13 @@ impl Readers {
         Err(last.map_or_else(|| Failure::timed_out(STEP), told).into())
     }
 
-    /// Where one connection broke the others will have broken too, and finding out takes time with
-    /// each.
+    /// If one connection broke, the others have probably broken as well, and finding out with each
+    /// takes time.
     fn forget(&self) {
         locked(&self.idle).clear();
     }
 
-    /// Remembers where the shard is when a node of a cluster says so.
+    /// Remembers the shard's node if a node of a cluster names it.
     fn redirected(&self, error: &RedisError, reader: &Reader) -> bool {
         let mut home = locked(&self.home);
         if !says(error, "MOVED") {
@@ -173,7 +173,7 @@ impl Readers {
         home.is_some()
     }
 
-    /// A connection, and whether it was used before (and so may have broken in the meantime).
+    /// Returns a connection, and whether it was used before and so may have broken.
     async fn check_out(&self, attempt: usize) -> Result<(Reader, bool), Failure> {
         if let Some(reader) = locked(&self.idle).pop() {
             return Ok((reader, true));
@@ -205,7 +205,7 @@ impl Readers {
         Ok(Reader { client, link, id })
     }
 
-    /// What the server calls a connection; none where the right to ask is missing.
+    /// Reads the server's id of a connection. `None` if the right to read it is missing.
     async fn id(&self, link: &mut MultiplexedConnection) -> Result<Option<i64>, Failure> {
         let mut ask = ::redis::cmd("CLIENT");
         let answer = ask.arg("ID").query_async(link).await;
@@ -220,7 +220,7 @@ impl Readers {
 
     async fn link(&self, server: &ConnectionInfo) -> RedisResult<(Client, MultiplexedConnection)> {
         let client = Client::open(server.clone())?;
-        // The library's own bound of half a second would end every wait.
+        // The library's default bound of half a second would end every wait.
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_connection_timeout(Some(self.connect_timeout));
@@ -265,8 +265,8 @@ impl Reader {
     }
 }
 
-/// Tells the server to end the waiting command of a connection, again and again until this is
-/// dropped. Where it cannot, the command ends by itself when its time is up.
+/// Tells the server to end the waiting command of a connection, repeatedly until this is dropped.
+/// If it cannot, the command ends when its time is up.
 async fn unblock(client: &Client, id: i64, rights: &Rights) -> Infallible {
     let mut control = None;
     loop {
@@ -289,8 +289,8 @@ async fn unblock(client: &Client, id: i64, rights: &Rights) -> Infallible {
     }
 }
 
-/// The server that a redirection names, reached as the one that named it was. Without a host it is
-/// the same host.
+/// Returns the server that a redirection names, with the settings of the server that named it.
+/// Without a host, it is the same host.
 fn moved_to(from: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
     let (host, port) = address.rsplit_once(':')?;
     let port = port.parse().ok()?;

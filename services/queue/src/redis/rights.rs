@@ -1,6 +1,6 @@
-//! What of our commands, keys and channels Redis lets this process use. What is refused is told
-//! once in the log, by the metric for as long as it lasts, and by readiness where nothing can be
-//! delivered without it.
+//! Which commands, keys and channels Redis permits this process to use. A refusal is logged once,
+//! is shown by the metric while it lasts, and fails readiness if nothing can be delivered without
+//! the right.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 
 use super::words::explain;
 
-/// Something that Redis may refuse: as access control lists spell it, or `auth` (the user and
-/// password) and `keys`.
+/// Something that Redis may refuse: a command as access control lists spell it, `auth` (the user
+/// and password), or `keys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Right {
     pub(super) name: &'static str,
-    /// What is lost without it; none where nothing can be delivered without it.
+    /// What is lost without it. `None` if nothing can be delivered without it.
     without: Option<&'static str>,
 }
 
@@ -30,10 +30,10 @@ const fn wanted(name: &'static str, without: &'static str) -> Right {
     Right { name, without: Some(without) }
 }
 
-/// What is lost where the server cannot be told to end the wait of a reading command.
+/// What is lost if the wait of a reading command cannot be ended.
 const UNBLOCK: &str = "several shards are read in short waits";
 
-/// All of them; docs/operations.md lists the same.
+/// All rights. docs/operations.md lists the same.
 pub(super) const RIGHTS: [Right; 30] = [
     needed("auth"),
     needed("keys"),
@@ -70,7 +70,7 @@ pub(super) const RIGHTS: [Right; 30] = [
     wanted("client|unblock", UNBLOCK),
 ];
 
-/// Those that are noticed where they are used, and not by the probe.
+/// The rights that are checked by their use and not by the probe.
 const NOTED: [&str; 3] = ["subscribe", "client|id", "client|unblock"];
 
 impl Right {
@@ -82,31 +82,31 @@ impl Right {
         self.without.is_none()
     }
 
-    /// Counts it as refused by one queue more or less.
+    /// Adds to the number of queues that are refused this right.
     fn count(self, queues: i64) {
         let needed = if self.is_needed() { "yes" } else { "no" };
         REFUSED.with_label_values(&[self.name, needed]).add(queues);
     }
 }
 
-/// What is refused, by the server's words.
+/// The refused rights, with the server's words.
 pub(super) type Refused = BTreeMap<Right, String>;
 
-/// What was found out last.
+/// The latest result.
 pub(super) struct Rights {
     state: Mutex<State>,
     doubted: Notify,
 }
 
 struct State {
-    /// Why it is not known what is refused.
+    /// Why it is unknown what is refused.
     unknown: Option<Error>,
     refused: Refused,
 }
 
 impl Rights {
     pub(super) fn new() -> Self {
-        // So that what was never refused is shown as 0.
+        // A right that was never refused then shows 0.
         RIGHTS.into_iter().for_each(|right| right.count(0));
         let unknown = Some(Error::unavailable("redis: it was not asked yet"));
         Self {
@@ -115,42 +115,42 @@ impl Rights {
         }
     }
 
-    /// Fails while something is refused without which jobs are not delivered. What is tried then
-    /// may leave half of its work.
+    /// Fails while a right is refused that delivery needs. A step that began without it might be
+    /// left half done.
     pub(super) fn allow(&self) -> Result<()> {
         let state = self.locked();
         if state.unknown.is_some() { Ok(()) } else { refusal(&state.refused) }
     }
 
-    /// Fails while it is not known that nothing is refused without which jobs are not delivered.
+    /// Fails unless all rights that delivery needs are known to be granted.
     pub(super) fn ready(&self) -> Result<()> {
         let state = self.locked();
         state.unknown.clone().map_or_else(|| refusal(&state.refused), Err)
     }
 
-    /// Whether this is not known to be refused.
+    /// Whether the right is not known to be refused.
     pub(super) fn may(&self, name: &str) -> bool {
         !self.locked().refused.keys().any(|right| right.name == name)
     }
 
-    /// A command was refused: unless that is known, all is asked for again.
+    /// Called when a command was refused. Unless that is known, everything is probed again.
     pub(super) fn suspect(&self, right: Option<Right>) {
         if right.is_some_and(|right| self.may(right.name)) {
             self.doubt();
         }
     }
 
-    /// All is to be asked for again: the server may be another.
+    /// Has everything probed again, because the server may be another one.
     pub(super) fn doubt(&self) {
         self.doubted.notify_one();
     }
 
-    /// Returns when there was doubt since the last time.
+    /// Returns when a doubt was raised since the last call.
     pub(super) async fn doubted(&self) {
         self.doubted.notified().await;
     }
 
-    /// The probe was answered.
+    /// Takes the result of the probe.
     pub(super) fn found(&self, mut refused: Refused) {
         let mut state = self.locked();
         state.unknown = None;
@@ -164,12 +164,14 @@ impl Rights {
         state.change(refused);
     }
 
-    /// The probe was not answered, or only by what the server is not able to now.
+    /// Called when the probe has no result, because the server did not answer or is in a state that
+    /// prevents the work.
     pub(super) fn not_found(&self, why: Error) {
         self.locked().unknown = Some(why);
     }
 
-    /// One of those that the probe does not try was used: refused with these words, or not.
+    /// Records the use of a right that the probe does not try: refused with these words, or
+    /// granted.
     pub(super) fn note(&self, name: &str, words: Option<String>) {
         let Some(right) = Right::of(name) else { return };
         let mut state = self.locked();
@@ -193,7 +195,7 @@ impl Drop for Rights {
 }
 
 impl State {
-    /// Tells what differs, and keeps it.
+    /// Logs the differences, and keeps the result.
     fn change(&mut self, refused: Refused) {
         for (right, words) in refused.iter().filter(|(right, _)| !self.refused.contains_key(right))
         {
@@ -217,7 +219,7 @@ impl State {
     }
 }
 
-/// The error that names what is refused of what is needed.
+/// Fails with an error that names the refused rights that are needed.
 fn refusal(refused: &Refused) -> Result<()> {
     let mut needed = refused.iter().filter(|(right, _)| right.is_needed());
     let Some((first, words)) = needed.next() else { return Ok(()) };
@@ -273,8 +275,8 @@ mod tests {
         let line = page.lines().find(|line| line.starts_with("ACL SETUSER")).expect("the line");
         let mut documented: Vec<_> =
             line.split(' ').filter_map(|word| word.strip_prefix('+')).collect();
-        // A refusal of PING is answer enough; what is no command, or not needed by everybody, is
-        // not in the line.
+        // The line omits PING, whose refusal is also an answer, and rights that are not commands or
+        // not needed by everybody.
         documented.retain(|right| *right != "ping");
         documented.extend(["auth", "keys", "select", "cluster|slots"]);
         let mut listed: Vec<_> = RIGHTS.iter().map(|right| right.name).collect();
@@ -285,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_scripts_and_the_probe_use_what_is_listed() {
-        // Two calls in a line would hide each other here, and from errors.
+        // Two calls in one line would hide each other, here and in errors.
         let uses = |script: &script::Script| -> Vec<String> {
             let calls = (1..=1_000).filter_map(|line| script.command_in(line)).collect();
             assert_eq!(Vec::len(&calls), script.calls(), "{}: one call in a line", script.name);

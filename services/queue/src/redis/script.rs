@@ -1,4 +1,4 @@
-//! The scripts: what must happen at once happens in the server, in one round trip.
+//! The scripts. Steps that must be atomic run in the server, in one round trip.
 
 use std::sync::LazyLock;
 
@@ -6,9 +6,9 @@ use ::redis::Cmd;
 
 use super::{error::with_second_word, keys::ShardKeys};
 
-/// A script and the digest by which the server knows it.
+/// A script, and the digest by which the server knows it.
 pub(super) struct Script {
-    /// What it does, for errors.
+    /// The name in errors.
     pub(super) name: &'static str,
     text: &'static str,
     digest: String,
@@ -23,19 +23,19 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// Asks for a shard's epoch, and makes a new one when the shard is not what it was.
+    /// Returns a shard's epoch. Makes a new one if the shard was emptied or replaced.
     EPOCH = "epoch";
-    /// Makes a group again that is missing.
+    /// Restores a missing group.
     RESTORE = "restore";
-    /// Queues what fits.
+    /// Queues the jobs that fit.
     ENQUEUE = "enqueue";
-    /// Frees places.
+    /// Removes jobs and frees their places.
     FINISH = "finish";
-    /// Takes over what was held too long.
+    /// Takes over jobs whose lease ran out.
     RECLAIM = "reclaim";
-    /// Begins leases anew.
+    /// Renews leases.
     RENEW = "renew";
-    /// Tries every command that is needed.
+    /// Tries every needed command.
     PROBE = "probe";
 }
 
@@ -45,19 +45,19 @@ impl Script {
         Self { name, text, digest }
     }
 
-    /// Calls it on the first `keys` keys of a shard; the arguments are to be added. The capacity is
-    /// of the arguments, in number and bytes.
+    /// Returns a call on the first `keys` keys of a shard, to which the caller adds the arguments.
+    /// The capacity is the number and the bytes of the arguments.
     pub(super) fn call(&self, shard: &ShardKeys, keys: usize, capacity: (usize, usize)) -> Cmd {
         self.call_on(shard.all()[..keys].iter().map(String::as_str), capacity)
     }
 
-    /// Calls it on these keys.
+    /// Returns a call on these keys.
     pub(super) fn call_on<'k>(
         &self,
         keys: impl ExactSizeIterator<Item = &'k str>,
         capacity: (usize, usize),
     ) -> Cmd {
-        // The command itself, the digest and up to six keys take a few hundred bytes.
+        // The command, the digest and up to six keys take a few hundred bytes.
         let mut command = Cmd::with_capacity(capacity.0 + keys.len() + 3, capacity.1 + 512);
         command.arg("EVALSHA").arg(&self.digest).arg(keys.len());
         for key in keys {
@@ -66,10 +66,10 @@ impl Script {
         command
     }
 
-    /// The command in one of its lines, when there is one; a failure tells only the line.
+    /// Returns the command in this line, if there is one. A failure names only the line.
     pub(super) fn command_in(&self, line: usize) -> Option<String> {
         let line = self.text.lines().nth(line.checked_sub(1)?)?;
-        // `write(` is how some call what may fail halfway.
+        // Some scripts use `write(` for calls that may fail halfway.
         let mut calls = line.split("call('").skip(1).chain(line.split("write('").skip(1));
         let (Some(call), None) = (calls.next(), calls.next()) else { return None };
         let mut words = call.split('\'').step_by(2).map(str::to_lowercase);
@@ -77,7 +77,7 @@ impl Script {
         Some(with_second_word(first, || words.next()))
     }
 
-    /// How often it calls a command.
+    /// Counts the calls of commands in the script.
     #[cfg(test)]
     pub(super) fn calls(&self) -> usize {
         ["redis.call('", "redis.pcall('", "write('"]
@@ -86,7 +86,7 @@ impl Script {
             .sum()
     }
 
-    /// Makes it known to the server.
+    /// Returns the command that loads the script.
     pub(super) fn load(&self) -> Cmd {
         let mut command = Cmd::new();
         command.arg("SCRIPT").arg("LOAD").arg(self.text);

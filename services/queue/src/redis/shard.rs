@@ -1,4 +1,4 @@
-//! One shard: its keys, its readers, and whether it is left out after a failure.
+//! One shard: its keys, its readers, and whether it rests after a failure.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{keys::ShardKeys, reader::Readers};
 
-/// How long a shard that failed is left out when others are read: waiting for it would hold them
-/// up.
+/// How long a shard that failed is skipped when others are read, because waiting for it would hold
+/// them up.
 const REST: Duration = Duration::from_secs(2);
 
 /// A shard of the queue.

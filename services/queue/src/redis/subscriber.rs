@@ -1,4 +1,4 @@
-//! Listens for announcements, on a connection of its own.
+//! Listens for announcements on a separate connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,13 +13,13 @@ use super::{
 };
 use crate::changes::Changes;
 
-/// How long to wait before connecting again: at first, and at most.
+/// How long to wait before connecting again: the first time, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How often a silent connection is tried, so that one that is half open is found.
+/// How often a silent connection is tested, to find one that is half open.
 const PING: Duration = Duration::from_secs(5);
 
-/// Listens for ever, on one server after the other. In a cluster an announcement reaches every
-/// node, so any will do.
+/// Listens until the task is aborted, on one server after the other. In a cluster, an announcement
+/// reaches every node, so any of them serves.
 pub(super) async fn listen(
     servers: Vec<ConnectionInfo>,
     channel: String,
@@ -42,7 +42,7 @@ pub(super) async fn listen(
     }
 }
 
-/// Listens until the connection breaks; whether it ever stood.
+/// Listens until the connection breaks. Returns whether it was ever established.
 async fn listen_once(
     client: &Client,
     channel: &str,
@@ -70,7 +70,7 @@ async fn listen_once(
         }
     };
     if !first {
-        // Something may have been announced while nobody listened.
+        // A change may have been announced while nobody listened.
         changes.announce();
     }
     let mut ping = interval(PING);

@@ -1,19 +1,19 @@
-//! The server's own words: made fit to be shown, and what they mean for who runs it.
+//! The server's own words: cleaned for display, with what they mean for the operator.
 
 use ::redis::{ErrorKind, RedisError};
 
-/// The longest that is shown, in bytes.
+/// The longest text that is shown, in bytes.
 const LONGEST: usize = 200;
-/// From here on a server quotes the arguments of a command, which may hold a password.
+/// After this text, a server quotes the arguments of a command, which may contain a password.
 const ARGUMENTS: &str = ", with args beginning with";
-/// Before what went wrong in a script, or behind it, servers say where.
+/// The text by which servers name the place in a script, before or after the message.
 const PLACE: &str = "@user_script:";
 
-/// The code by which our scripts tell that a command was refused when they had written already;
-/// then its name follows, and what the server said.
+/// The code with which Outrider's scripts report that a command was refused after they had written.
+/// The name of the command and the server's message follow.
 const HALFWAY: &str = "HALFWAY";
 
-/// What a server says that lets a user do less than is wanted, or that lacks a command.
+/// Messages of a server that grants too few rights or lacks a command.
 const REFUSALS: [&str; 10] = [
     "NOPERM",
     "NOAUTH",
@@ -27,7 +27,7 @@ const REFUSALS: [&str; 10] = [
     "ACL failure",
 ];
 
-/// What the state of a server keeps from being done, and what it is.
+/// Messages about states of a server that prevent the work, with their meaning.
 pub(super) const STATES: [(&str, &str); 10] = [
     ("OOM", "its memory is full"),
     ("READONLY", "it is a replica: queue.url must lead to the master"),
@@ -41,7 +41,7 @@ pub(super) const STATES: [(&str, &str); 10] = [
     ("TRYAGAIN", "the slot is moving to another node"),
 ];
 
-/// What the server said, or the kind of failure.
+/// Returns the server's message, or the kind of failure.
 pub(super) fn words_of(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         // These name an address.
@@ -56,16 +56,16 @@ pub(super) fn words_of(error: &RedisError) -> String {
     }
 }
 
-/// Words of a server that can be shown: no arguments of commands, no places in scripts, no control
-/// characters, not too long.
+/// Cleans a server's message for display: no arguments of commands, no places in scripts, no
+/// control characters, a bounded length.
 pub(super) fn sanitized(words: &str) -> String {
     let words = words.split(ARGUMENTS).next().unwrap_or_default();
     let mut words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // Redis 7 and Valkey name the script behind the words.
+    // Redis 7 and Valkey name the script after the message.
     if let Some(at) = words.rfind(" script: ").filter(|at| words[*at..].contains(PLACE)) {
         words.truncate(at);
     }
-    // Redis 6 puts the script and the line before them.
+    // Redis 6 puts the script and the line before the message.
     if let Some(at) = words.find("Error running script (call to ")
         && let Some(length) = words[at..].find("): ")
     {
@@ -81,7 +81,7 @@ pub(super) fn sanitized(words: &str) -> String {
     words.trim().to_owned()
 }
 
-/// Whether the server refuses what this user, or it, never does: a right or a command is missing.
+/// Whether the server refuses this permanently, because a right or a command is missing.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || are_refusal(&text_of(error))
 }
@@ -91,7 +91,7 @@ fn are_refusal(words: &str) -> bool {
     REFUSALS.iter().any(|sign| words.contains(&sign.to_lowercase()))
 }
 
-/// What is refused, where the words tell it whatever the command.
+/// Returns what is refused, if the message says so for any command.
 pub(super) fn right_in(words: &str) -> Option<&'static str> {
     let has = |sign: &str| words.contains(sign);
     if has("NOAUTH") || has("WRONGPASS") {
@@ -107,20 +107,20 @@ fn text_of(error: &RedisError) -> String {
     format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default())
 }
 
-/// Which command was refused when a script had written already, as our scripts tell it.
+/// Returns the command that was refused after a script had written.
 pub(super) fn halfway(error: &RedisError) -> Option<String> {
     let detail = error.detail().filter(|_| error.code() == Some(HALFWAY))?;
     detail.split(' ').next().map(str::to_lowercase)
 }
 
-/// In which line of a script it failed, as far as the server says.
+/// Returns the line of a script that failed, if the server says so.
 pub(super) fn line_of(error: &RedisError) -> Option<usize> {
     let text = error.detail()?;
     let digits = text.rsplit(PLACE).next().filter(|rest| rest.len() < text.len())?.trim_start();
     digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What to do about it, where these words of a server tell.
+/// Returns what to do about the failure, if the server's message is a known one.
 pub(super) fn advice(command: Option<&str>, words: &str) -> Option<String> {
     let has = |sign: &str| words.to_lowercase().contains(sign);
     if let Some((_, state)) =
@@ -150,7 +150,7 @@ pub(super) fn advice(command: Option<&str>, words: &str) -> Option<String> {
     Some(advice)
 }
 
-/// What the server said of a command, with the command and what to do.
+/// Combines the command, the server's message, and what to do.
 pub(super) fn explain(command: Option<&str>, words: &str, refused: bool) -> String {
     let shown = command.map(|command| match command {
         "keys" => "the right to the keys".to_owned(),

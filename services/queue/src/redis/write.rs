@@ -1,4 +1,4 @@
-//! Putting jobs in, keeping them, and taking them out: one script call per shard and batch.
+//! Adds, renews and removes jobs, with one script call per shard and batch.
 
 use ::redis::{Cmd, RedisWrite as _};
 use futures::future::{join_all, try_join_all};
@@ -16,15 +16,15 @@ use super::{
 };
 use crate::{Done, Enqueued, NewJob};
 
-/// Entries in one call of the scripts that renew and finish.
+/// The most entries in one call of the scripts that renew and finish.
 const ENTRIES: usize = 1_000;
-/// Jobs in one call of the script that queues: it unpacks up to eight values of each, and a script
-/// can unpack 8,000.
+/// The most jobs in one call of the script that queues. It unpacks up to eight values of each, and
+/// a script can unpack 8,000.
 const MOST_JOBS: usize = 900;
-/// About how many bytes the arguments of one entry take beside the job.
+/// About how many bytes the arguments of one entry take in addition to the job.
 const OVERHEAD: usize = 128;
 
-/// A job, and its form in Redis.
+/// A job with its form in Redis.
 type Encoded<'j> = (&'j NewJob, internal::Job);
 
 impl RedisQueue {
@@ -43,7 +43,7 @@ impl RedisQueue {
         Ok(results)
     }
 
-    /// The jobs of one shard, in order and in as few calls as the bounds allow.
+    /// Queues the jobs of one shard, in order, with as few calls as the bounds allow.
     async fn enqueue_shard(
         &self,
         shard: &Shard,
@@ -69,7 +69,7 @@ impl RedisQueue {
         Ok(results)
     }
 
-    /// The first of these jobs that go into one call, at least one, and about how many bytes they
+    /// Returns the first jobs that fit into one call, at least one, and about how many bytes they
     /// take.
     fn batch<'j, 'a>(&self, jobs: &'a [Encoded<'j>]) -> (&'a [Encoded<'j>], usize) {
         let mut bytes = 0;
@@ -96,7 +96,7 @@ impl RedisQueue {
                 .arg(job.delivery.as_bytes().as_slice())
                 .arg(place(job.generation, new.units(window), &job.recipient).as_slice())
                 .arg(new.endpoint_limit);
-            // Straight into the command: the payload is copied once, here.
+            // Encode directly into the command, so the payload is copied only once.
             let mut buffer = command.bufmut_for_next_arg(encoded.encoded_len());
             encoded.encode_raw(&mut buffer);
         }
@@ -135,7 +135,7 @@ impl RedisQueue {
                 Ok(lost) => all_lost.extend(
                     lost.into_iter().filter_map(|index| receipts.get(index).copied().cloned()),
                 ),
-                // The shard was emptied: nothing is held any more.
+                // The shard was emptied, so no job is held.
                 Err(failure) if failure.says("NOGROUP") => {
                     all_lost.extend(receipts.iter().copied().cloned())
                 }
@@ -170,8 +170,8 @@ impl RedisQueue {
         Ok(())
     }
 
-    /// What belongs to receipts, by shard. A receipt that cannot be of this queue is left out: it
-    /// would spoil the others' batch.
+    /// Groups items by the shard of their receipts. A receipt that cannot belong to this queue is
+    /// left out, because it would make the batch of the others fail.
     fn by_number<'a, T>(
         &self,
         all: &'a [T],

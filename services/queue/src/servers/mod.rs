@@ -1,4 +1,4 @@
-//! The servers that `queue.url` names, and TLS to them.
+//! The servers that `queue.url` names, and the TLS to reach them.
 
 use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use outrider_settings::Invalid;
@@ -10,7 +10,7 @@ pub(crate) use tls::is_secure;
 
 const KEY: &str = "queue.url";
 
-/// The servers of a URL, separated by commas: one, or nodes of a cluster to begin with.
+/// Parses the servers of a URL, separated by commas: one server, or the first nodes of a cluster.
 pub(crate) fn parse(
     urls: &str,
     cluster: bool,
@@ -33,7 +33,7 @@ pub(crate) fn parse(
 
 fn server(url: &str, cluster: bool) -> Result<ConnectionInfo, Invalid> {
     let info = url.into_connection_info().ok().filter(|info| !tls::is_careless(info));
-    // The parser's own message is not repeated: it may quote the URL.
+    // The parser's own message may quote the URL, so it is not repeated.
     let info = info.ok_or_else(|| {
         Invalid::new(
             KEY,
@@ -43,17 +43,17 @@ fn server(url: &str, cluster: bool) -> Result<ConnectionInfo, Invalid> {
     if let Some(why) = without_effect(url, &info, cluster) {
         return Err(Invalid::new(KEY, why));
     }
-    // Commands and answers are small and many: none may wait for the acknowledgment of the one
+    // Commands and replies are small and many, so none may wait for the acknowledgment of the one
     // before.
     let settings = info.tcp_settings().clone().set_nodelay(true);
-    // The library would send its name, which a user may lack the right to do: each connection
-    // would then leave a refusal in the server's log.
+    // The library would send its name. A user may lack the right to do so, and then each connection
+    // would leave a refusal in the server's log.
     let redis = info.redis_settings().clone().set_skip_set_lib_name();
     Ok(info.set_tcp_settings(settings).set_redis_settings(redis))
 }
 
-/// Why a URL is refused that the library would accept: it would silently ignore a part of it, or
-/// use what is not supported.
+/// Returns why a URL is refused that the library would accept: the library would silently ignore a
+/// part of it, or use a feature that Outrider does not support.
 fn without_effect(url: &str, info: &ConnectionInfo, cluster: bool) -> Option<&'static str> {
     let redis = info.redis_settings();
     if redis.protocol() == ProtocolVersion::RESP3 {

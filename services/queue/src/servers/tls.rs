@@ -6,19 +6,19 @@ use ::redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates,
 };
 
-/// With what connections of `rediss://` URLs are made: TLS 1.2 or 1.3, the server's name always
+/// The TLS settings of `rediss://` URLs. TLS 1.2 or 1.3 is used, and the server's name is always
 /// verified.
 #[derive(Clone, Default)]
 pub struct RedisTls {
-    /// The authorities that are trusted, in PEM. Default none: those of the web.
+    /// The trusted authorities, in PEM. If absent, the public ones.
     pub authorities: Option<Vec<u8>>,
-    /// Our certificates and the private key of the first, each in PEM, for a server that asks for
-    /// them. Default none.
+    /// The client's certificates and the private key of the first, each in PEM, for a server that
+    /// requests them. Default: none.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl fmt::Debug for RedisTls {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisTls")
             .field("authorities", &self.authorities.is_some())
@@ -36,24 +36,24 @@ impl RedisTls {
         TlsCertificates { client_tls, root_cert: self.authorities.clone() }
     }
 
-    /// The server with what TLS to it needs; unchanged when it is reached plainly.
+    /// Adds the TLS settings to a server. A server without TLS is unchanged.
     pub(crate) fn applied(&self, server: ConnectionInfo) -> RedisResult<ConnectionInfo> {
         if !is_secure(&server) {
             return Ok(server);
         }
-        // Its client names no provider of cryptography: it gets the one that all others name. This
-        // fails when there is one already.
+        // The library's client names no provider of cryptography, so it gets the default of the
+        // process. Setting it fails if there is one already.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         Ok(Client::build_with_tls(server, self.certificates())?.get_connection_info().clone())
     }
 }
 
-/// Whether a server is reached by TLS.
+/// Whether a server is reached over TLS.
 pub(crate) fn is_secure(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { .. })
 }
 
-/// Whether a URL asks that certificates are not verified (`#insecure`), which we never do.
+/// Whether a URL asks for certificates not to be verified (`#insecure`), which is never done.
 pub(crate) fn is_careless(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { insecure: true, .. })
 }

@@ -1,4 +1,4 @@
-//! What does not add up, as far as it is known.
+//! The discrepancies that are known.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -9,17 +9,17 @@ use outrider_model::{
 use outrider_store::{Audited, Discrepancy, Finding};
 use uuid::Uuid;
 
-/// Findings kept; further ones are told when these are mended.
+/// How many findings are kept. Further ones are reported when these are resolved.
 const KEPT: usize = 10_000;
-/// Projects and ids of each that are logged at once.
+/// How many projects, and how many ids of each, are logged at once.
 const LOGGED_PROJECTS: usize = 20;
 const LOGGED_IDS: usize = 5;
 
-/// The findings, by what they are about. What was looked at again replaces what was known of it.
+/// The findings, by subject. A new check replaces the earlier findings about its range.
 #[derive(Debug, Default)]
 pub struct Book {
     findings: BTreeMap<(Uuid, Discrepancy), Finding>,
-    /// The last that was looked at again.
+    /// The finding that was checked again last.
     rechecked: Option<(Uuid, Discrepancy)>,
 }
 
@@ -28,7 +28,7 @@ impl Book {
         self.findings.is_empty()
     }
 
-    /// Rows missing or too many, of a kind.
+    /// Returns the number of missing or surplus rows of a kind.
     pub fn count(&self, kind: Discrepancy) -> u64 {
         self.findings
             .values()
@@ -37,7 +37,7 @@ impl Book {
             .sum()
     }
 
-    /// A range was audited: what is known of it is what was found now.
+    /// Records the audit of a range, which replaces what was known about it.
     pub fn enter(&mut self, from: Uuid, audited: &Audited) {
         self.findings.retain(|(id, _), _| *id < from || *id >= audited.until);
         for finding in &audited.findings {
@@ -48,7 +48,7 @@ impl Book {
         }
     }
 
-    /// The milliseconds of some findings, in turn.
+    /// Returns the ranges (of one millisecond) of some findings, in turn.
     pub fn due_again(&mut self, limit: usize) -> Vec<(Uuid, Uuid)> {
         let after = self.rechecked.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<_> = self
@@ -57,7 +57,7 @@ impl Book {
             .take(limit)
             .map(|(key, _)| *key)
             .collect();
-        // At the end it begins anew the next time.
+        // After the last finding, start again with the first.
         self.rechecked = next.last().copied().filter(|_| next.len() == limit);
         let mut ranges: Vec<(Uuid, Uuid)> = next
             .into_iter()
@@ -72,7 +72,7 @@ impl Book {
         ranges
     }
 
-    /// For the log: some projects with the counts of each kind and the first ids.
+    /// Returns, for the log, some projects with the counts of each kind and the first ids.
     pub fn projects(&self) -> Vec<(ProjectId, BTreeMap<&'static str, u64>, Vec<String>)> {
         let mut projects: BTreeMap<ProjectId, (BTreeMap<&'static str, u64>, Vec<String>)> =
             BTreeMap::new();

@@ -1,9 +1,9 @@
 //! The live audit: proves from the tables, a little at a time, that everything accepted is
-//! accounted for, and tells it as metrics.
+//! accounted for, and shows the result as metrics.
 //!
-//! One process of a deployment audits. It goes two ways: behind the present, over what was accepted
-//! since, and round by round over all history, for what was whole once may be harmed later. What
-//! does not add up is looked at again until it does.
+//! One process of a deployment audits. It audits newly accepted events shortly after they arrive,
+//! and repeatedly all of history, because sound rows can be damaged later. Discrepancies are
+//! checked again until they are gone.
 
 mod book;
 
@@ -24,15 +24,14 @@ use book::Book;
 
 use crate::shared::Shared;
 
-/// What does not add up is logged so often at most.
+/// How often discrepancies are logged at most.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
-/// A period's work is given up after so long: a database that hangs must not stop the age from
-/// growing.
+/// When the work of a period is given up: a database that hangs must not stop the metric of the age
+/// from growing.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Findings that are looked at again in one round.
+/// How many findings are checked again in one period.
 const RECHECKED: usize = 16;
-/// What is new is audited for one part of this many of the time, however much of it there is; a
-/// step is always taken.
+/// New events are audited for at most this fraction (1/20) of the time, but always for one step.
 const SHARE: u32 = 20;
 
 /// The part of dispatch that audits.
@@ -40,13 +39,13 @@ pub struct Auditor {
     shared: Shared,
 }
 
-/// How far it has got.
+/// The progress of the audit.
 struct Progress {
-    /// All before is audited.
+    /// Everything before this time is audited.
     mark: Timestamp,
-    /// Where the round over all history goes on; none between two rounds.
+    /// Where the round over all history continues. `None` between two rounds.
     patrol: Option<Uuid>,
-    /// When that round began.
+    /// When the current round began.
     began: Option<Instant>,
     logged: Option<Instant>,
     book: Book,
@@ -64,7 +63,7 @@ impl Auditor {
         Self { shared }
     }
 
-    /// Audits for ever.
+    /// Audits until the task is aborted.
     pub async fn run(&self) {
         let mut period = tokio::time::interval(self.shared.options.audit_period);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -73,7 +72,7 @@ impl Auditor {
             period.tick().await;
             match tokio::time::timeout(PATIENCE, self.work(&mut turn, &mut progress)).await {
                 Ok(Ok(true)) => {}
-                // The age of another's audit is shown there.
+                // The process that audits shows the age.
                 Ok(Ok(false)) => progress = Progress::from(self.now()),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the ledger was not audited; the next period goes on")
@@ -96,7 +95,7 @@ impl Auditor {
         self.shared.store.clock().now()
     }
 
-    /// One period's work; whether this process is the one that audits.
+    /// Does the work of one period. Returns whether this process is the one that audits.
     async fn work(&self, turn: &mut Option<AuditTurn>, progress: &mut Progress) -> Result<bool> {
         let ours = self.take_turn(turn, progress).await?;
         if ours {
@@ -118,7 +117,7 @@ impl Auditor {
         }
         *turn = self.shared.store.audit_turn().await?;
         if turn.is_some() {
-            // Who had it before goes on where it was.
+            // A process that audited before continues where it was.
             progress.mark = progress.mark.min(self.now().minus(self.shared.options.audit_grace));
         }
         Ok(turn.is_some())
@@ -153,7 +152,7 @@ impl Auditor {
         Ok(())
     }
 
-    /// Audits the first part of a range; where it ended.
+    /// Audits the first part of a range. Returns where it ended.
     async fn step(&self, book: &mut Book, from: Uuid, until: Uuid) -> Result<Uuid> {
         let scope =
             AuditScope { from, until, rows: self.shared.options.audit_batch, ..AuditScope::ALL };
@@ -176,8 +175,7 @@ fn show(book: &Book) {
     UNACCOUNTED.set(unaccounted);
 }
 
-/// Says what does not add up: which projects, how much, and the first ids. Metrics do not name
-/// tenants.
+/// Logs discrepancies: the projects, the counts and the first ids. Metrics do not name tenants.
 fn log(progress: &mut Progress) {
     if progress.book.is_empty() || progress.logged.is_some_and(|last| last.elapsed() < LOG_PERIOD) {
         return;
