@@ -1,4 +1,4 @@
-//! One suite, every backend.
+//! One suite for every backend.
 
 mod support;
 
@@ -43,7 +43,7 @@ conformance! {
     redis_by_tls = RedisByTls;
 }
 
-/// A cluster takes seconds to form: one serves for several cases, which have keys of their own.
+/// A cluster takes seconds to form, so several cases share one. Each has its own keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_conforms() {
     let Some(cluster) = Cluster::start() else { return };
@@ -86,7 +86,7 @@ async fn jobs_of_a_newer_version_are_finished_and_their_places_freed() {
     let endpoint = fixture.endpoint(0);
     let jobs = fixture.jobs(endpoint, 0..2);
     fixture.put(&jobs).await;
-    // Field 1, the version, once more: the last one counts.
+    // Field 1, the version, a second time. The last one counts.
     let newer = "local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1] \
         redis.call('XDEL', KEYS[1], entry[1]) \
         return redis.call('XADD', KEYS[1], '*', 'job', entry[2][2] .. '\\8\\2')";

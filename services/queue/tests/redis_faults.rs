@@ -1,4 +1,4 @@
-//! What Redis may do to us: be emptied, restarted, frozen, full, fed garbage, or be gone.
+//! Faults of Redis: it is emptied, restarted, frozen, full, fed garbage, or gone.
 
 mod support;
 
@@ -25,7 +25,7 @@ async fn redis() -> Option<Fixture> {
     Redis(1).make(ROOMY, LONG).await
 }
 
-/// The new epochs, once they differ from the old.
+/// Returns the new epochs, once they differ from the old.
 async fn new_epochs(fixture: &Fixture) -> Vec<i64> {
     let epochs = eventually("an answer", async || fixture.queue.epochs().await.ok()).await;
     assert_ne!(epochs, fixture.epochs);
@@ -33,8 +33,8 @@ async fn new_epochs(fixture: &Fixture) -> Vec<i64> {
     epochs
 }
 
-/// What stands in the counts is what is held: as many jobs as there are places, and the same units
-/// of endpoints, projects and organisations as in all.
+/// Asserts that the counts equal what is held: as many jobs as places, and the same units of
+/// endpoints, projects and organizations as in total.
 fn assert_no_drift(server: &Server) {
     let held: i64 = server.run(&["HLEN", HELD]);
     let entries: i64 = server.run(&["XLEN", STREAM]);
@@ -55,11 +55,12 @@ async fn an_emptied_server_has_a_new_epoch_and_reading_goes_on() {
     fixture.put(&fixture.jobs(endpoint, 0..5)).await;
     let lost = fixture.take("one", 2).await;
 
-    // A reader waits while it happens, and is still the one that gets the next job.
+    // A reader waits in the meantime, and still gets the next job.
     let queue = Arc::clone(&fixture.queue);
     let reader = tokio::spawn(async move {
         loop {
-            // It may be told that the server was emptied; then it reads again, as a worker does.
+            // The call may report that the server was emptied. The test then reads again, as a
+            // worker does.
             match queue.read("two", 10, BOUND).await {
                 Ok(jobs) if jobs.iter().any(|leased| number(leased) == 100) => return jobs,
                 Ok(_) => {}
@@ -79,7 +80,7 @@ async fn an_emptied_server_has_a_new_epoch_and_reading_goes_on() {
     let jobs = timeout(BOUND, reader).await.expect("read").expect("no panic");
     assert_eq!(jobs.len(), 1);
 
-    // Receipts of before are of no account.
+    // Earlier receipts have no effect.
     fixture.queue.renew("one", &[lost[0].receipt.clone()]).await.expect("renewed");
     fixture.queue.finish(&all_done(&lost)).await.expect("finished");
     assert_eq!(depth(&*fixture.queue).await, 1);
@@ -91,7 +92,7 @@ async fn a_lost_group_is_made_again_and_the_rest_of_the_shard_is_not_trusted() {
     let Some(mut fixture) = redis().await else { return };
     let endpoint = fixture.endpoint(0);
     fixture.put(&fixture.jobs(endpoint, 0..5)).await;
-    // Somebody deletes the stream alone: the places would be held for ever.
+    // Only the stream is deleted, so the places would never be freed.
     fixture.server().run::<Value>(&["DEL", STREAM]);
     eventually("reading goes on", async || {
         fixture.queue.read("one", 10, Duration::ZERO).await.ok()
@@ -156,13 +157,13 @@ async fn a_replica_changes_nothing_until_it_takes_over() {
         "the same server with the same data"
     );
 
-    // The replica may lack what came last: it is another server.
+    // The replica may lack the latest writes, so it is another server.
     replica.run::<Value>(&["REPLICAOF", "NO", "ONE"]);
     let other = connect(options(&replica)).await.expect("a queue");
     assert_ne!(other.epochs().await.expect("epochs"), fixture.epochs);
     assert_eq!(depth(&other).await, 0);
 
-    // The first one follows it and takes over again: the same process, and data of another.
+    // The first one follows it and takes over again: the same process with the data of another.
     follow(fixture.server(), &replica).await;
     assert_eq!(fixture.queue.epochs().await.expect_err("read only").reason, Reason::Unavailable);
     fixture.server().run::<Value>(&["REPLICAOF", "NO", "ONE"]);
@@ -191,7 +192,7 @@ async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
     let fixture = Fixture { queue, epochs, server: Some(server) };
     let job = fixture.job(1, fixture.endpoint(0));
     fixture.server().freeze();
-    // More calls than there are connections: none waits for the others' failures.
+    // There are more calls than connections, and none waits for the failures of others.
     let begin = Instant::now();
     let calls = (0..40).map(|_| async {
         let error = fixture.queue.enqueue(std::slice::from_ref(&job)).await.expect_err("frozen");
@@ -211,8 +212,7 @@ async fn a_frozen_server_fails_commands_in_time_and_then_serves_again() {
         fixture.queue.enqueue(std::slice::from_ref(&job)).await.ok()
     })
     .await;
-    // What timed out may have reached the server all the same: then the job is present, and there
-    // is one of it.
+    // A call that timed out may have reached the server. The job is then present, once.
     assert!(matches!(results[..], [Enqueued::Queued | Enqueued::Present]), "{results:?}");
     let taken = eventually("the job", async || {
         fixture
@@ -243,7 +243,7 @@ async fn a_server_that_is_gone_is_no_reason_not_to_start() {
     server.restart();
     let epochs = eventually("epochs", async || queue.epochs().await.ok()).await;
     assert!(epochs[0] > 0);
-    // Announcements are heard as well, once somebody listens again.
+    // Announcements also arrive, once the listener is connected again.
     eventually("an announcement", async || {
         let _ = queue.announce_change().await;
         timeout(Duration::from_millis(100), queue.change_announced()).await.ok()
@@ -278,7 +278,7 @@ async fn garbage_is_removed_and_never_comes_back() {
     })
     .await;
 
-    // Garbage that a dead consumer took is removed by the one that takes over.
+    // The consumer that takes over removes garbage that a dead consumer took.
     server.run::<String>(&["XADD", STREAM, "*", "other", "x"]);
     server.run::<Value>(&["XREADGROUP", "GROUP", "workers", "dead", "STREAMS", STREAM, ">"]);
     eventually("the garbage is gone", async || {
@@ -287,7 +287,7 @@ async fn garbage_is_removed_and_never_comes_back() {
         (server.run::<i64>(&["XLEN", STREAM]) == 1).then_some(())
     })
     .await;
-    // So is an entry that was deleted while it was held: nothing is held that is not there.
+    // The same holds for an entry that was deleted while it was held.
     server.run::<Value>(&["XDEL", STREAM, &taken[0].receipt.entry]);
     eventually("nothing is held", async || {
         assert!(fixture.queue.reclaim("two", 10).await.expect("reclaim").len() <= 1);
@@ -333,7 +333,7 @@ async fn full_memory_refuses_jobs_whole_and_lets_them_go() {
     assert_eq!(depth(&*fixture.queue).await, 20, "refused as a whole");
     assert_no_drift(server);
 
-    // What is there is read, renewed, taken over and finished all the same.
+    // Existing jobs are still read, renewed, taken over and finished.
     fixture.queue.finish(&all_done(&taken[..5])).await.expect("finished");
     assert_no_drift(server);
     assert_eq!(
@@ -410,7 +410,7 @@ async fn a_server_that_evicts_our_keys_is_refused() {
     let error = connect(options(&server)).await.err().expect("refused");
     assert_eq!(error.reason, Reason::FailedPrecondition);
     assert!(error.message.contains("noeviction"), "{error}");
-    // Our keys never expire: what evicts only those that do is as good.
+    // Outrider's keys never expire, so policies that evict only expiring keys are accepted.
     server.run::<Value>(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
     let queue = connect(options(&server)).await.expect("a queue");
     server.run::<Value>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
@@ -459,7 +459,7 @@ async fn consumers_that_are_gone_are_forgotten() {
     let lease = Duration::from_millis(100);
     let Some(fixture) = Redis(1).make(ROOMY, lease).await else { return };
     fixture.put(&fixture.jobs(fixture.endpoint(0), 0..2)).await;
-    // Some versions know a consumer only once it was given something.
+    // Some versions only know a consumer after it received something.
     for consumer in ["gone", "here"] {
         let taken = fixture.take(consumer, 1).await;
         fixture.queue.finish(&all_done(&taken)).await.expect("finished");

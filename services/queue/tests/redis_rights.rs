@@ -1,5 +1,4 @@
-//! What a Redis user must be allowed: what the documentation says is enough, and whatever is
-//! missing of it is named.
+//! The rights of a Redis user: the documented rights suffice, and a missing one is named.
 
 mod support;
 
@@ -20,7 +19,7 @@ use support::{
 const PASSWORD: &str = "hunter2";
 const STREAM: &str = "{outrider:2:1:0}:jobs";
 
-/// What Outrider works without.
+/// Rights without which Outrider still works.
 const WANTED: [&str; 8] = [
     "info",
     "xinfo|consumers",
@@ -32,8 +31,8 @@ const WANTED: [&str; 8] = [
     "ping",
 ];
 
-/// The words after `ACL SETUSER outrider` in docs/operations.md, of a user whose keys begin with a
-/// prefix.
+/// Returns the words after `ACL SETUSER outrider` in docs/operations.md, for a user whose keys
+/// begin with a prefix.
 fn documented(prefix: &str) -> Vec<String> {
     let page = include_str!("../../../docs/operations.md");
     let line =
@@ -45,7 +44,7 @@ fn documented(prefix: &str) -> Vec<String> {
     line.split(' ').map(word).collect()
 }
 
-/// The rights in that line.
+/// Returns the rights in that line.
 fn rights() -> Vec<String> {
     documented("outrider")
         .iter()
@@ -64,7 +63,7 @@ fn change_user(server: &Server, user: &str, word: &str) {
     server.run::<Value>(&["ACL", "SETUSER", user, word]);
 }
 
-/// Takes one right away. Redis 6 takes none of single subcommands away: the user is made anew
+/// Revokes one right. Redis 6 cannot revoke single subcommands, so the user is created again
 /// without it.
 fn take_right(server: &Server, user: &str, right: &str) {
     let mut words = documented(user);
@@ -72,7 +71,7 @@ fn take_right(server: &Server, user: &str, right: &str) {
     set_user(server, user, &words);
 }
 
-/// For a user who is called as the prefix is.
+/// Returns options for a user whose name is the prefix.
 fn options(server: &Server, user: &str) -> Options {
     Options {
         url: format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", server.port).into(),
@@ -82,7 +81,7 @@ fn options(server: &Server, user: &str) -> Options {
     }
 }
 
-/// A server whose user has what is documented, and a queue of that user.
+/// Starts a server whose user has the documented rights, and a queue of that user.
 async fn restricted() -> Option<(Fixture, Arc<RedisQueue>)> {
     let server = Server::start()?;
     set_user(&server, "outrider", &documented("outrider"));
@@ -101,7 +100,7 @@ async fn refusal(queue: &dyn Queue) -> Error {
     eventually("it is not ready", async || queue.ready().await.err()).await
 }
 
-/// A job goes all the way.
+/// Asserts that a job is queued, read and finished.
 async fn works(queue: &Arc<RedisQueue>) {
     let epochs = eventually("epochs", async || queue.epochs().await.ok()).await;
     let fixture = Fixture { queue: Arc::clone(queue) as Arc<dyn Queue>, epochs, server: None };
@@ -113,7 +112,8 @@ async fn works(queue: &Arc<RedisQueue>) {
     assert_eq!(depth(&**queue).await, 0);
 }
 
-/// The metric of a command's refusal. Other tests of this program may be refused the same.
+/// Whether the metric shows that a command is refused. Other tests of this program may be refused
+/// the same command.
 fn counted(command: &str) -> bool {
     let needed = if WANTED.contains(&command) { "no" } else { "yes" };
     let text = String::from_utf8(outrider_telemetry::metrics::render()).expect("text");
@@ -183,7 +183,7 @@ async fn the_documented_line_is_enough_for_a_cluster() {
     let queue = Arc::new(connect(options).await.expect("a queue"));
     ready(&*queue).await;
     works(&queue).await;
-    // Of one node only: its shard is named, and the queue as a whole is of no use.
+    // Revoked on one node only: its shard is named, and the queue as a whole is not ready.
     let epochs = queue.epochs().await.expect("epochs");
     let fixture = Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: None };
     cluster.nodes.iter().for_each(|node| change_user(node, "outrider", "-xadd"));
@@ -196,8 +196,8 @@ async fn the_documented_line_is_enough_for_a_cluster() {
     works(&queue).await;
 }
 
-/// Without one right: what is needed is named with the server's words until it is granted; without
-/// the rest it works.
+/// Revokes one right. A needed right is named with the server's words until it is granted; without
+/// any other, the queue works.
 async fn without(server: &Server, number: usize, right: &str) {
     let user = format!("user{number}");
     take_right(server, &user, right);
@@ -205,7 +205,7 @@ async fn without(server: &Server, number: usize, right: &str) {
     if WANTED.contains(&right) {
         ready(&*queue).await;
         works(&queue).await;
-        // With one shard nobody needs CLIENT, and PING is answered as well by a refusal.
+        // With one shard, CLIENT is not needed, and a refusal also answers PING.
         if !["client|id", "client|unblock", "ping"].contains(&right) {
             eventually("the metric", async || counted(right).then_some(())).await;
         }
@@ -271,7 +271,7 @@ async fn keys_channels_and_databases_are_named() {
         error.message.contains("SELECT is refused: \"") && error.message.contains("+select"),
         "{error}"
     );
-    // The channel is no reason not to work.
+    // The queue works without the channel.
     change_user(&server, "outrider", "resetchannels");
     let queue = Arc::new(connect(options(&server, "outrider")).await.expect("a queue"));
     ready(&*queue).await;
@@ -301,7 +301,7 @@ async fn who_says_no_password_and_who_renames_commands_is_told() {
     assert!(error.message.contains("NOAUTH") && error.message.contains("queue.url"), "{error}");
 }
 
-/// Each place has its entry, and the counts are of them.
+/// Asserts that each place has its entry, and that the counts match.
 fn assert_sound(server: &Server) {
     let held: i64 = server.run(&["HLEN", "{outrider:2:1:0}:held"]);
     assert_eq!(held, server.run::<i64>(&["XLEN", STREAM]));
@@ -316,7 +316,7 @@ async fn what_was_refused_halfway_is_made_anew() {
     let Some((mut fixture, queue)) = restricted().await else { return };
     let server = fixture.server.take().expect("a server");
     let endpoint = fixture.endpoint(0);
-    // The last lacks what the epoch is removed with, too.
+    // The last also lacks the right that is needed to remove the epoch.
     for missing in
         [vec!["-xadd"], vec!["-hlen"], vec!["-hincrby"], vec!["-xdel"], vec!["-xadd", "-unlink"]]
     {
@@ -407,8 +407,8 @@ async fn without_the_right_to_end_waits_three_shards_are_read_all_the_same() {
         works(&queue).await;
         let epochs = queue.epochs().await.expect("epochs");
         let fixture = Fixture { queue: Arc::clone(&queue) as Arc<dyn Queue>, epochs, server: None };
-        // A reader that waits for long gets its job soon: it is told at the latest when this is
-        // noticed.
+        // A reader with a long wait still gets its job soon, at the latest when the missing right
+        // is noticed.
         for number in 0..3 {
             let reader = Arc::clone(&queue);
             let read =
@@ -438,7 +438,7 @@ async fn a_job_of_a_dead_worker_is_taken_over_without_the_right_to_forget_worker
     suite::a_dead_consumers_job_reaches_another(&Documented(&server, 1)).await;
 }
 
-/// Whoever listens knows the probe of the right to publish, and goes on waiting.
+/// Listeners recognize the probe of the right to publish, and continue to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_announces_nothing() {
     let Some((fixture, queue)) = restricted().await else { return };
@@ -453,7 +453,7 @@ async fn a_probe_announces_nothing() {
         let queue = Arc::clone(&queue);
         async move { queue.change_announced().await }
     });
-    // Another process begins, and asks for its rights.
+    // Another process starts and probes its rights.
     let another = connect(options(server, "outrider")).await.expect("a queue");
     ready(&another).await;
     let mut messages = others.on_message();

@@ -1,4 +1,4 @@
-//! What the tests are played on.
+//! The environment of the tests.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Dispatch, Given, Options};
 
-/// Nothing here takes nearly as long.
+/// Much longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Bench {
@@ -51,7 +51,7 @@ impl Bench {
         Self::with(Options::default()).await
     }
 
-    /// The same, with what is not about the feeder and retries as in these options.
+    /// The same, with these options except those of the feeder and of retries.
     pub async fn with(options: Options) -> Self {
         let options = Options {
             retry_schedule: vec![Duration::from_millis(50); 2],
@@ -66,8 +66,8 @@ impl Bench {
         bench
     }
 
-    /// The same with just these options, and it only takes events and settles: nothing is fed or
-    /// repaired.
+    /// The same with exactly these options. It only accepts events and settles, without feeding or
+    /// repair.
     pub async fn still(options: Options) -> Self {
         let database = TestDatabase::sqlite();
         let store = database.store().await;
@@ -98,7 +98,7 @@ impl Bench {
         }
     }
 
-    /// An endpoint with a subscription to everything.
+    /// Creates an endpoint with a subscription to everything.
     pub async fn endpoint(&self, max_in_flight: u32) -> Endpoint {
         let mut spec = EndpointSpec {
             target: Target::Http { url: "https://example.com/".into() },
@@ -124,7 +124,7 @@ impl Bench {
         endpoint
     }
 
-    /// Publishes until the subscriptions are known to the directory: `deliveries` of them match.
+    /// Publishes until the directory knows the subscriptions, so that `deliveries` of them match.
     pub async fn publish_when_routed(&self, deliveries: u32) -> AcceptedEvent {
         until("the subscription is known", async || {
             let accepted = self.publish().await;
@@ -156,7 +156,7 @@ impl Bench {
         results.into_iter().next().unwrap().expect("it is accepted")
     }
 
-    /// Takes jobs as a worker does: at least one.
+    /// Takes jobs as a worker does, at least one.
     pub async fn jobs(&self) -> Vec<LeasedJob> {
         until("a job is queued", async || {
             let jobs =
@@ -172,7 +172,7 @@ impl Bench {
     }
 
     pub async fn report(&self, job: &LeasedJob, status: u16) {
-        // A status of 0 is no answer in time.
+        // A status of 0 stands for a timeout.
         let outcome = match status {
             0 => AttemptOutcome::TimedOut,
             200..300 => AttemptOutcome::Succeeded,
@@ -240,7 +240,7 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
 pub struct Switched {
     pub inner: EmbeddedQueue,
     pub down: AtomicBool,
-    /// The next jobs are queued, but whoever queues them is answered only when `go_on` says so.
+    /// The next jobs are queued, but the caller is answered only after `go_on`.
     pub stalled: AtomicBool,
     pub go_on: Notify,
 }

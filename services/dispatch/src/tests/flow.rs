@@ -1,4 +1,4 @@
-//! From accept to settle, through every way that a delivery can take.
+//! From accepting to settling, on every path that a delivery can take.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -96,8 +96,7 @@ async fn deliveries_to_an_endpoint_that_does_not_answer_wait_in_the_database() {
     for job in &first {
         bench.report(job, 0).await;
     }
-    // Those that follow, and what waits to be repeated, are few at a time, until there is an
-    // answer.
+    // Until there is an answer, the following deliveries and retries go a few at a time.
     let few = take(8).await;
     assert!(bench.stays_idle().await);
     for job in &few {
@@ -134,7 +133,7 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
     bench.endpoint(64).await;
     bench.publish_when_routed(1).await;
     let lost = bench.jobs().await.remove(0);
-    // The queue forgets the job without anybody settling it.
+    // The queue loses the job before it is settled.
     let done = outrider_queue::Done {
         receipt: lost.receipt.clone(),
         delivery: lost.job.delivery,
@@ -151,8 +150,8 @@ async fn a_job_that_the_queue_lost_is_queued_again_with_the_next_generation() {
     assert_eq!(bench.deliveries().await[0].attempt_count, 1);
 }
 
-/// While the answer of a slow queue is waited for, what waits behind counts as lost, gets another
-/// job, and is delivered.
+/// While the handoff waits for a slow queue, the jobs behind count as lost, get other jobs, and are
+/// delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_waited_too_long_for_the_queue_does_not_come_after_the_next_generation() {
     let bench = Bench::start().await;
@@ -179,8 +178,8 @@ async fn a_job_that_waited_too_long_for_the_queue_does_not_come_after_the_next_g
     assert_eq!(bench.deliveries().await.len(), 3);
 }
 
-/// The queue takes jobs and does not answer: what waits behind them is bounded by its bytes, the
-/// rest waits in the database.
+/// The queue takes jobs and does not answer. The bytes of the jobs that wait behind are bounded,
+/// and the rest wait in the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_the_queue_is_bounded_in_bytes() {
     let hour = Duration::from_secs(3600);
@@ -205,8 +204,8 @@ async fn what_waits_for_the_queue_is_bounded_in_bytes() {
     };
     taken(1).await;
     for _ in 0..2 {
-        // An endpoint may have an eighth: one whose answer is waited for, and five of 11 KiB behind
-        // it. The other five find no room.
+        // An endpoint may use an eighth: one job that waits for its answer, and five of 11 KiB
+        // behind it. The other five find no room.
         bench.queue.stalled.store(true, Ordering::SeqCst);
         bench.publish().await;
         assert_eq!(bench.jobs().await.len(), 1);
@@ -250,7 +249,7 @@ async fn a_paused_endpoint_holds_its_deliveries_and_a_deleted_one_cancels_them()
             .all(|delivery| delivery.reason == DeliveryReason::EndpointPaused)
     );
 
-    // Nobody cancels what belongs to an endpoint that exists, whatever a cache said.
+    // Deliveries to an endpoint that exists are never canceled, whatever a cache said.
     let scope = outrider_store::CancelScope::Endpoint(endpoint.id);
     let now = bench.store.clock().now();
     let cancelled = bench

@@ -1,4 +1,4 @@
-//! How jobs go from the database to the queue.
+//! The way of jobs from the database to the queue.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -14,7 +14,7 @@ use outrider_queue::{NewJob, Queue};
 use super::{Bench, bench::until, ledger::Booked};
 use crate::{Options, handoff::Handoff, shared::Shared};
 
-/// A job of generation 1 in an epoch.
+/// Makes a job of generation 1 in an epoch.
 fn job(bench: &Bench, number: u64, epoch: i64) -> NewJob {
     let now = bench.store.clock().now();
     let (event, endpoint) = (EventId::new(now, number), EndpointId::new(now, number));
@@ -44,8 +44,8 @@ fn job(bench: &Bench, number: u64, epoch: i64) -> NewJob {
     NewJob { job: Arc::new(job), endpoint_limit: 64 }
 }
 
-/// The queue refuses a job, and the database does not answer when that is to be written down: jobs
-/// behind it are queued all the same.
+/// The queue refuses a job, and the database does not answer when this is recorded. Jobs behind it
+/// are queued nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_job_holds_up_no_other() {
     let bench = Bench::still(Options::default()).await;
@@ -63,7 +63,7 @@ async fn a_refused_job_holds_up_no_other() {
     handoff.submit(vec![good]).await;
     let jobs = bench.jobs().await;
     assert_eq!(jobs.iter().map(|job| job.job.delivery).collect::<Vec<_>>(), [delivery]);
-    // The next refused one waits for its turn, with its room.
+    // The next refused job waits for its turn and keeps its room.
     handoff.submit(vec![job(&bench, 3, epoch + 1)]).await;
     assert!(
         bench.queue.inner.read("worker", 1, Duration::from_millis(50)).await.unwrap().is_empty()
@@ -71,7 +71,7 @@ async fn a_refused_job_holds_up_no_other() {
     assert_eq!(ledger.unqueued(), 1);
 }
 
-/// However many jobs of an organization wait for the queue, those of another one find room, and go
+/// However many jobs of one organization wait for the queue, those of another find room and go
 /// next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_of_another_organization_find_room_and_go_next() {
@@ -88,7 +88,8 @@ async fn jobs_of_another_organization_find_room_and_go_next() {
         (!bench.queue.stalled.load(Ordering::SeqCst)).then_some(())
     })
     .await;
-    // More than there is room for; what finds none is taken back, which this ledger never ends.
+    // More jobs than there is room for. Those without room are taken back, which this ledger never
+    // completes.
     let flood: Vec<NewJob> = (2..2_000).map(|number| job(&bench, number, epoch)).collect();
     let flooding = tokio::spawn({
         let handoff = handoff.clone();

@@ -1,4 +1,4 @@
-//! A ledger that holds nothing, and books what the watch asks of it.
+//! An empty ledger that records what the watch asks of it.
 
 use std::sync::{
     Mutex,
@@ -17,13 +17,13 @@ type Outcome<T> = Result<T, LedgerError>;
 
 #[derive(Default)]
 pub struct Booked {
-    /// How often it was to prepare.
+    /// How often it was asked to prepare partitions.
     pub prepared: AtomicU64,
-    /// The times of check between which overdue deliveries were looked for.
+    /// The ranges of times of check in which overdue deliveries were searched.
     pub looks: Mutex<Vec<(Timestamp, Timestamp)>>,
-    /// So many looks are not answered.
+    /// How many searches are not answered.
     pub failing: AtomicU64,
-    /// Jobs that were to be taken back; that is never answered.
+    /// The number of jobs to take back, a call that is never answered.
     pub unqueued: AtomicU64,
 }
 

@@ -1,5 +1,5 @@
 //! Dispatch over a real store (SQLite) and a real queue (embedded, behind a switch that makes it
-//! fail), without worker or network: the test plays the worker.
+//! fail), without a worker or network. The test acts as the worker.
 
 mod bench;
 mod flow;

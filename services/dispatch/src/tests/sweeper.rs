@@ -1,4 +1,4 @@
-//! What is older than it is kept goes, whatever comes late and whatever fails.
+//! Data past its retention is removed, whatever arrives late and whatever fails.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::Options;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A dispatch that sweeps all the time, of whose project payloads are kept for a minute.
+/// Starts a dispatch that sweeps continually. Its project keeps payloads for a minute.
 async fn sweeping() -> Bench {
     let bench =
         Bench::with(Options { sweep_period: Duration::from_millis(20), ..Options::default() })
@@ -20,7 +20,7 @@ async fn sweeping() -> Bench {
     bench
 }
 
-/// Commits an event of that time, which goes nowhere.
+/// Commits an event of this time, without deliveries.
 async fn commit(bench: &Bench, created_at: Timestamp) -> EventId {
     let id = EventId::new(created_at, rand::random());
     let event = Event {

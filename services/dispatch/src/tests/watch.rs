@@ -1,4 +1,4 @@
-//! What the watch asks of the ledger, and when.
+//! What the watch asks the ledger, and when.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use outrider_model::Timestamp;
 use super::{Bench, ledger::Booked};
 use crate::{Options, chores::QueueWatch, shared::Shared};
 
-/// A watch over a ledger that books, after so long.
+/// Runs a watch over a recording ledger for this long.
 async fn watched(ledger: Booked, time: Duration) -> Arc<Booked> {
     let bench = Bench::still(Options::default()).await;
     let ledger = Arc::new(ledger);
@@ -24,16 +24,16 @@ async fn watched(ledger: Booked, time: Duration) -> Arc<Booked> {
     ledger
 }
 
-/// After a jump of the clock by more days than there are partitions nothing is committed until
-/// then.
+/// If the clock jumps by more days than there are partitions, nothing is committed until the next
+/// preparation.
 #[tokio::test]
 async fn partitions_are_looked_after_all_the_time() {
     let ledger = watched(Booked::default(), Duration::from_secs(60)).await;
     assert!(ledger.prepared.load(Ordering::SeqCst) >= 6);
 }
 
-/// On PostgreSQL a look goes through all that ended since the oldest transaction began: often only
-/// through what is new, now and then, and at the start, through all.
+/// On PostgreSQL, a search scans all rows that ended since the oldest transaction began. So the
+/// frequent searches cover only new rows, and those at the start and now and then cover everything.
 #[tokio::test]
 async fn what_was_looked_through_is_looked_through_again_in_part() {
     const REACH: i64 = 300_000_000;
@@ -46,7 +46,7 @@ async fn what_was_looked_through_is_looked_through_again_in_part() {
     let (older, recent): (Vec<_>, Vec<_>) =
         looks.into_iter().partition(|(after, _)| *after == Timestamp(0));
     assert!(older.len() >= 12 && recent.len() >= 12, "{} and {}", older.len(), recent.len());
-    // The first ones were not answered: what they left is looked through by the next.
+    // The first searches were not answered, so the next one covers their range.
     let began = recent[0].0;
     assert!(recent[..3].iter().all(|(after, _)| *after == began), "{recent:?}");
     let overlap = |looks: &[(Timestamp, Timestamp)]| looks[0].1.0 - looks[1].0.0;
@@ -54,6 +54,6 @@ async fn what_was_looked_through_is_looked_through_again_in_part() {
         recent[2..].windows(2).map(overlap).all(|micros| (REACH..2 * REACH).contains(&micros)),
         "{recent:?}"
     );
-    // Nothing is between the two, and the other begins where this one began.
+    // The two ranges meet, and the other begins where this one began.
     assert!(older[0].1 >= began);
 }

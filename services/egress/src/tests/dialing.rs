@@ -1,4 +1,4 @@
-//! The same verdicts in the dialer's own process and through the proxy.
+//! The dialer in its own process and through the proxy, with the same results.
 
 use outrider_rpc::{DialError, Dialer, NoConnection, NoName};
 
@@ -8,7 +8,7 @@ pub(super) fn refused(rule: &str) -> DialError {
     DialError::Refused { rule: rule.to_owned() }
 }
 
-/// Dials in both ways; the verdicts must be one.
+/// Dials in both ways. The results must be equal.
 pub(super) async fn verdict(egress: &Egress, host: &str, port: u16) -> Result<(), DialError> {
     let served = Served::new(egress).await;
     let direct = soon(egress.dial(host, port)).await.map(drop);
@@ -171,7 +171,7 @@ async fn the_other_failures_are_told_apart() {
 async fn our_own_listeners_cannot_be_reached() {
     let open = egress(development(), Answers::with(&[("us.example.com", &[&["127.0.0.1"]])]));
     let served = Served::new(&open).await;
-    // Served once it answers.
+    // The proxy is ready once it answers.
     let inside = echo("127.0.0.1:0").await;
     check_echo(soon(served.dialer().dial("127.0.0.1", inside.port())).await.unwrap()).await;
     for host in ["127.0.0.1", "localhost", "us.example.com"] {
@@ -222,12 +222,12 @@ fn options_out_of_their_bounds_are_refused_by_name() {
     );
 }
 
-/// Mostly not URLs that the model takes, but often enough.
+/// Most of these are URLs that the model refuses, but enough are accepted.
 const URLS: &str = "https?://[a-zA-Z0-9.\\[:\\]-]{1,16}(:[0-9]{1,5})?\
     (/[a-z0-9.%/'~;=]{0,12})?(\\?[a-z'&=?/\\[\\]]{0,8})?";
 
 proptest::proptest! {
-    /// A third reading of URLs, that of the client which sends, must not differ from the model's.
+    /// The client that sends requests must read URLs as the model does.
     #[test]
     fn urls_that_the_model_takes_are_read_alike_by_the_sender(text in URLS) {
         let policy = Policy { allow_loopback: true, ..Policy::default() };

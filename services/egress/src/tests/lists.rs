@@ -1,4 +1,4 @@
-//! The lists of the installation at the dialing, over resolvers that give any answer.
+//! The lists of the installation when dialing, with resolvers that give any answer.
 
 use outrider_model::address::Basis;
 use outrider_rpc::{DialError, Dialer, NoName};
@@ -112,7 +112,7 @@ async fn connections_that_a_new_policy_refuses_are_cut_and_others_stand() {
         stream.write_all(b"x").await.unwrap();
         soon(stream.read_exact(&mut byte)).await.unwrap();
     }
-    // Nothing is read from them at that moment, as of connections that are kept for later.
+    // Nothing is read from them at that moment, as with connections that are kept for later.
     assert!(in_force.replace(policy(&["127.0.0.3", "receiver"], &[])));
     for stream in &mut cut {
         assert!(!matches!(soon(stream.read(&mut byte)).await, Ok(1..)), "it is cut");

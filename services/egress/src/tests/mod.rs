@@ -1,4 +1,4 @@
-//! Over real sockets on loopback, with a resolver that gives any answer.
+//! Tests over real sockets on loopback, with a resolver that gives any answer.
 
 mod dialing;
 mod lists;
@@ -28,14 +28,14 @@ use tokio::{
 
 use crate::{Egress, Given, NoAddress, Options, Resolve};
 
-/// No condition of these tests takes longer, on the slowest machine.
+/// Longer than any condition of these tests takes on the slowest machine.
 const LONG: Duration = Duration::from_secs(20);
 
 async fn soon<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(LONG, future.into_future()).await.expect("nothing happened for long")
 }
 
-/// Gives a name's answers one after the other; the last one for ever.
+/// Gives the answers of a name one after the other, and repeats the last.
 #[derive(Default)]
 struct Answers {
     names: Mutex<HashMap<&'static str, VecDeque<Vec<IpAddr>>>>,
@@ -70,7 +70,7 @@ impl Resolve for Answers {
     }
 }
 
-/// May ask nobody.
+/// A resolver that may not query any server.
 struct Unable;
 
 #[async_trait]
@@ -80,7 +80,7 @@ impl Resolve for Unable {
     }
 }
 
-/// Answers when it is told to.
+/// A resolver that answers on a signal.
 #[derive(Default)]
 struct Held {
     asked: Notify,
@@ -117,7 +117,7 @@ fn egress(options: Options, resolver: Arc<dyn Resolve>) -> Egress {
     Egress::with_resolver(options, given, resolver).unwrap()
 }
 
-/// Sends back what it gets, until its client is done.
+/// Echoes bytes until its client ends.
 async fn echo(address: &str) -> SocketAddr {
     let listener = TcpListener::bind(address).await.unwrap();
     let local = listener.local_addr().unwrap();
@@ -133,12 +133,12 @@ async fn echo(address: &str) -> SocketAddr {
     local
 }
 
-/// A port of loopback where nobody listens.
+/// Returns a port of loopback on which nothing listens.
 async fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// A served proxy; stopped by `stop`, cut when dropped.
+/// A running proxy. `stop` shuts it down, and dropping it cuts it off.
 struct Served {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -175,8 +175,7 @@ impl Drop for Served {
     }
 }
 
-/// Says something through a connection to `echo`, closes its half, and checks that it comes back
-/// whole.
+/// Sends bytes to `echo`, closes its half of the connection, and checks that all of them return.
 async fn check_echo(stream: impl AsyncRead + AsyncWrite) {
     let sent: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
     let (mut reader, mut writer) = tokio::io::split(stream);

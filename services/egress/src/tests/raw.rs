@@ -1,4 +1,5 @@
-//! Requests as bytes: what is no proper CONNECT gets a 4xx or is closed, soon, and opens nothing.
+//! Requests as bytes. Anything but a proper CONNECT soon gets a 4xx or is closed, and opens
+//! nothing.
 
 use super::*;
 
@@ -21,8 +22,8 @@ async fn exchange(proxy: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
-    // A proxy that closes early makes the rest of the writing fail, and a reset ends the reading:
-    // both are a close.
+    // If the proxy closes early, the rest of the write fails, and a reset ends the read. Both count
+    // as closed.
     let _ =
         soon(async { tokio::join!(writer.write_all(request), reader.read_to_end(&mut answer)) })
             .await;
@@ -120,7 +121,7 @@ async fn malformed_requests_get_a_4xx_or_are_closed_and_open_nothing() {
         );
     }
     assert_eq!(open.inner.tunnels.available_permits(), open.inner.options.max_tunnels);
-    // The same target in a proper request is reached, so that the zero before it means something.
+    // A proper request reaches the same target, so the zero before is meaningful.
     assert_eq!(arrived.load(Ordering::SeqCst), 0);
     let proper = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     assert!(exchange(served.address, proper.as_bytes()).await.starts_with("HTTP/1.1 200 "));
@@ -196,7 +197,7 @@ async fn the_answer_that_opens_a_tunnel_has_no_body() {
     check_echo(stream).await;
 }
 
-/// Sends a request, waits until its name is looked up, sends another request, and has the look-up
+/// Sends a request, waits for the lookup of its name, sends another request, and lets the lookup be
 /// answered.
 async fn early(answer: Vec<IpAddr>, port: u16) -> String {
     let resolver = Arc::new(Held { answer, ..Held::default() });
@@ -225,12 +226,12 @@ async fn early(answer: Vec<IpAddr>, port: u16) -> String {
 #[tokio::test]
 async fn bytes_before_the_answer_are_never_a_second_request() {
     let target = echo("127.0.0.1:0").await;
-    // Refused: one answer, then the end, although what followed was a request that would have been
-    // served.
+    // Refused: one answer, then the end, although the bytes that followed were a request that would
+    // have been served.
     let heard = early(Vec::new(), target.port()).await;
     assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 502 "), "{heard}");
     assert!(!heard.contains(" 200 "), "{heard}");
-    // Opened: what followed is bytes of the tunnel, which the other end gives back.
+    // Opened: the bytes that followed belong to the tunnel, and the other end returns them.
     let heard = early(vec!["127.0.0.1".parse().unwrap()], target.port()).await;
     assert!(heard.starts_with("HTTP/1.1 200 "), "{heard}");
     assert_eq!(heard.matches("HTTP/1.1 200").count(), 1, "{heard}");

@@ -1,4 +1,4 @@
-//! Tunnels through the served proxy, their bounds and their end.
+//! Tunnels through the running proxy: their bounds and their end.
 
 use outrider_rpc::{DialError, Dialer};
 
@@ -22,7 +22,7 @@ async fn carries_to_ipv6() {
     let served = Served::new(&egress(development(), Answers::with(&[]))).await;
     let target = echo("[::1]:0").await;
     check_echo(soon(served.dialer().dial("::1", target.port())).await.unwrap()).await;
-    // localhost has two addresses, of which only one listens.
+    // localhost has two addresses, and only one of them listens.
     check_echo(soon(served.dialer().dial("localhost", target.port())).await.unwrap()).await;
 }
 
@@ -95,10 +95,10 @@ async fn connections_that_say_nothing_are_bounded_and_told_to_go() {
     let served = Served::new(&egress(options, Answers::with(&[]))).await;
     let mut silent = TcpStream::connect(served.address).await.unwrap();
     silent.write_all(b"CONNECT ").await.unwrap();
-    // Whichever of the two is accepted first waits; the other is closed without an answer.
+    // The one that is accepted first waits. The other is closed without an answer.
     let mut other = TcpStream::connect(served.address).await.unwrap();
     let mut texts = [String::new(), String::new()];
-    // A reset is as good as a close.
+    // A reset also counts as closed.
     let _ = soon(silent.read_to_string(&mut texts[0])).await;
     let _ = soon(other.read_to_string(&mut texts[1])).await;
     texts.sort();
@@ -127,7 +127,7 @@ async fn silent_connections_keep_no_worker_out() {
             .expect("it gets the place of the oldest"),
     )
     .await;
-    // Long before it would have been told that its head is late.
+    // Long before the timeout of its head.
     assert_eq!(soon(silent[0].read(&mut [0; 1])).await.unwrap_or(0), 0);
 }
 

@@ -9,7 +9,7 @@ use super::{
     tls::Certificates,
 };
 
-/// A queue, and what must live as long.
+/// A queue, and the server that must live as long.
 pub struct Fixture {
     pub queue: Arc<dyn Queue>,
     pub epochs: Vec<i64>,
@@ -17,19 +17,19 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// The server behind the queue.
+    /// Returns the server behind the queue.
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("a server")
     }
 }
 
-/// Makes queues that are empty.
+/// Makes empty queues.
 pub trait Backend {
-    /// None when the test is skipped.
+    /// Returns `None` if the test is skipped.
     async fn make(&self, window: u32, lease: Duration) -> Option<Fixture>;
 }
 
-/// In memory, with so many shards.
+/// The queue in memory, with this many shards.
 pub struct Embedded(pub u32);
 
 impl Backend for Embedded {
@@ -45,7 +45,7 @@ impl Backend for Embedded {
     }
 }
 
-/// One server, with so many shards.
+/// One server, with this many shards.
 pub struct Redis(pub u32);
 
 impl Backend for Redis {
@@ -58,7 +58,7 @@ impl Backend for Redis {
     }
 }
 
-/// One server by TLS, which both sides prove themselves for.
+/// One server over TLS with certificates on both sides.
 pub struct RedisByTls;
 
 impl Backend for RedisByTls {
@@ -77,7 +77,7 @@ impl Backend for RedisByTls {
     }
 }
 
-/// A cluster, with so many shards; each queue has its own keys.
+/// A cluster, with this many shards. Each queue has its own keys.
 pub struct InCluster<'a>(pub &'a Cluster, pub u32, pub &'static str);
 
 impl Backend for InCluster<'_> {
@@ -99,12 +99,12 @@ impl Backend for InCluster<'_> {
     }
 }
 
-/// A queue over plain connections.
+/// Connects a queue without TLS.
 pub async fn connect(options: Options) -> outrider_model::Result<RedisQueue> {
     RedisQueue::connect(options, &RedisTls::default()).await
 }
 
-/// For one server, with a bound on commands that a busy machine keeps.
+/// Returns options for one server, with a timeout of commands that a busy machine keeps.
 pub fn options(server: &Server) -> Options {
     Options {
         url: server.url().into(),

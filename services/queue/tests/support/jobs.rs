@@ -11,7 +11,7 @@ use outrider_queue::{Done, Enqueued, LeasedJob, NewJob, Queue};
 
 use super::{backend::Fixture, eventually};
 
-/// Any time will do.
+/// Any time serves.
 pub const AT: Timestamp = Timestamp(1_700_000_000_000_000);
 
 pub fn project(number: u64) -> ProjectId {
@@ -19,7 +19,7 @@ pub fn project(number: u64) -> ProjectId {
 }
 
 impl Fixture {
-    /// Endpoints of shard 0, one after the other: `endpoint(0)` is not `endpoint(1)`.
+    /// Returns different endpoints of shard 0 by number.
     pub fn endpoint(&self, number: usize) -> EndpointId {
         (0..)
             .map(|random| EndpointId::new(AT, random))
@@ -32,7 +32,7 @@ impl Fixture {
         self.epochs[self.queue.shard(endpoint) as usize]
     }
 
-    /// A job of generation 1 whose endpoint takes 1,000.
+    /// Makes a job of generation 1 whose endpoint takes 1,000.
     pub fn job(&self, number: u64, endpoint: EndpointId) -> NewJob {
         self.job_of(number, endpoint, 1, 1_000)
     }
@@ -68,18 +68,18 @@ impl Fixture {
         NewJob { job: Arc::new(job), endpoint_limit }
     }
 
-    /// Jobs of one endpoint with these numbers.
+    /// Makes jobs of one endpoint with these numbers.
     pub fn jobs(&self, endpoint: EndpointId, numbers: std::ops::Range<u64>) -> Vec<NewJob> {
         numbers.map(|number| self.job(number, endpoint)).collect()
     }
 
-    /// Queues what must fit.
+    /// Queues jobs, all of which must fit.
     pub async fn put(&self, jobs: &[NewJob]) {
         let results = self.queue.enqueue(jobs).await.expect("enqueued");
         assert!(results.iter().all(|result| *result == Enqueued::Queued), "{results:?}");
     }
 
-    /// Takes exactly so many, in as many reads as it needs.
+    /// Takes exactly this many jobs, with as many reads as needed.
     pub async fn take(&self, consumer: &str, count: usize) -> Vec<LeasedJob> {
         let mut jobs = Vec::new();
         eventually("enough jobs", async || {
@@ -95,7 +95,7 @@ impl Fixture {
         jobs
     }
 
-    /// Nothing waits.
+    /// Asserts that no job waits.
     pub async fn nothing(&self, consumer: &str) {
         let jobs = self.queue.read(consumer, 100, Duration::from_millis(50)).await.expect("read");
         assert!(jobs.is_empty(), "{jobs:?}");
@@ -108,7 +108,7 @@ pub fn carry(job: &mut NewJob, payload: Bytes) {
     Arc::make_mut(&mut job.event).payload = JobPayload::Inline(payload);
 }
 
-/// The job is finished.
+/// Returns the job as finished.
 pub fn done(leased: &LeasedJob) -> Done {
     Done {
         receipt: leased.receipt.clone(),
@@ -122,7 +122,7 @@ pub fn all_done(leased: &[LeasedJob]) -> Vec<Done> {
     leased.iter().map(done).collect()
 }
 
-/// The number that a job was made with.
+/// Returns the number of a job.
 pub fn number(leased: &LeasedJob) -> u64 {
     leased.job.event.headers["x-test"].parse().expect("a number")
 }

@@ -1,5 +1,4 @@
-//! What the tests of the queue share: servers of their own, backends, and the suite that every
-//! backend passes.
+//! Shared parts of the queue's tests: servers, backends, and the suite that every backend passes.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod backend;
@@ -10,10 +9,10 @@ pub mod tls;
 
 use std::time::{Duration, Instant};
 
-/// How long a condition may take on a busy machine before the test fails.
+/// How long a condition may take on a busy machine before its test fails.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// Tries until the condition gives something; fails the test after `BOUND`.
+/// Repeats the condition until it gives something. Fails the test after `BOUND`.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {

@@ -12,32 +12,32 @@ use tempfile::TempDir;
 
 use super::BOUND;
 
-/// Set to 1, tests that need a Redis server are skipped where none is installed.
+/// If set to 1, tests that need a Redis server are skipped where none is installed.
 const SKIP: &str = "OUTRIDER_TEST_SKIP_REDIS";
-/// Another program than `redis-server`, such as that of Valkey.
+/// Selects another program than `redis-server`, such as that of Valkey.
 const PROGRAM: &str = "OUTRIDER_TEST_REDIS_SERVER";
 
-/// A server on a port and in a directory of its own; killed when dropped.
+/// A server with its own port and directory. It is killed when dropped.
 pub struct Server {
     child: Child,
     pub port: u16,
-    /// Where it speaks TLS, if it does.
+    /// The port for TLS, if there is one.
     pub tls_port: Option<u16>,
     directory: TempDir,
     arguments: Vec<String>,
 }
 
 impl Server {
-    /// A server that keeps nothing on disk; none when there is no program and the tests may be
-    /// skipped.
+    /// Starts a server that stores nothing on disk. Returns `None` if there is no program and the
+    /// tests may be skipped.
     pub fn start() -> Option<Self> {
         Self::with(&["--appendonly", "no"])
     }
 
-    /// With these arguments beside port, address and directory.
+    /// Starts a server with these arguments in addition to port, address and directory.
     pub fn with(arguments: &[&str]) -> Option<Self> {
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        // Another process may take the port between the look and the start.
+        // Another process may take the port between the check and the start.
         for _ in 0..10 {
             let port = free_port();
             let directory = tempfile::tempdir().expect("a directory");
@@ -68,7 +68,7 @@ impl Server {
         self.child.wait().expect("its end");
     }
 
-    /// Stops the process: connections stay, nothing answers.
+    /// Stops the process. Connections stay open without an answer.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
@@ -86,7 +86,7 @@ impl Server {
         assert!(status.success());
     }
 
-    /// Runs a command as an operator would.
+    /// Runs a command as an operator.
     pub fn run<T: FromRedisValue>(&self, arguments: &[&str]) -> T {
         self.try_run(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
     }
@@ -101,7 +101,7 @@ impl Server {
         command.query(&mut connection)
     }
 
-    /// Until it answers; false when it ended instead.
+    /// Waits until it answers. Returns false if it ended instead.
     fn wait(&mut self) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < BOUND {
@@ -124,7 +124,7 @@ impl Drop for Server {
     }
 }
 
-/// Three nodes that share the slots.
+/// A cluster of three nodes.
 pub struct Cluster {
     pub nodes: Vec<Server>,
 }
@@ -209,7 +209,7 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Option<Child> 
     }
 }
 
-/// A port that is free, and so is the one that a cluster node takes beside it (10,000 above).
+/// Returns a free port. The port of the cluster bus (10,000 above) is also free.
 pub fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

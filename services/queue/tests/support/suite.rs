@@ -13,10 +13,10 @@ use super::{
     jobs::{all_done, carry, depth, done, number, project},
 };
 
-/// A lease that no test outlives.
+/// A lease that no test reaches the end of.
 pub const LONG: Duration = Duration::from_secs(600);
-/// A lease that a test waits for; long enough that a busy machine does not lose it between two
-/// calls.
+/// A lease that a test waits for. It is long enough that a busy machine does not lose it between
+/// two calls.
 pub const SHORT: Duration = Duration::from_millis(1_500);
 
 /// A window that no test fills.
@@ -84,7 +84,7 @@ pub async fn endpoint_limit(backend: &impl Backend) {
     assert_eq!(fixture.queue.enqueue(&jobs[3..4]).await.expect("enqueued"), [Queued]);
 }
 
-/// A small window, and in it as many jobs of each endpoint as it takes.
+/// Fills a small window with as many jobs of each endpoint as it takes.
 pub async fn shares_of_the_window(backend: &impl Backend) {
     let Some(fixture) = backend.make(64, LONG).await else { return };
     let mut taken = Vec::new();
@@ -103,7 +103,7 @@ pub async fn shares_of_the_window(backend: &impl Backend) {
         assert_eq!(queued, room as usize, "as many as there is room for");
         taken.push(queued);
     }
-    // One alone has an eighth; a second one half of the rest, at each level.
+    // A single one has an eighth. A second has half of the rest, at each level.
     assert_eq!(taken, [8, 4, 5, 5, 5]);
     let leased = fixture.take("one", 27).await;
     fixture.queue.finish(&all_done(&leased)).await.expect("finished");
@@ -134,7 +134,7 @@ pub async fn units_of_the_window(backend: &impl Backend) {
     let leased = fixture.take("one", 10).await;
     fixture.queue.finish(&all_done(&leased)).await.expect("finished");
     assert_eq!(fixture.queue.room(&[(jobs[0].job.recipient, 1_000)]).await.expect("room"), [100]);
-    // A window that is too small for anything is as large as it must be.
+    // A window that is too small for any job gets the smallest useful size.
     let Some(fixture) = backend.make(1, LONG).await else { return };
     assert_eq!(
         fixture.queue.enqueue(&fixture.jobs(fixture.endpoint(0), 0..2)).await.expect("enqueued"),
@@ -143,7 +143,7 @@ pub async fn units_of_the_window(backend: &impl Backend) {
     assert_eq!(shares::SMALLEST_TOTAL, 8);
 }
 
-/// The job as one of this project of this organisation.
+/// Moves the job to this project of this organization.
 fn of(job: NewJob, organization: u64, of_project: u64) -> NewJob {
     let mut job = job;
     let recipient = &mut Arc::make_mut(&mut job.job).recipient;
@@ -218,8 +218,8 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     let mut found: Vec<LeasedJob> = Vec::new();
     eventually("all jobs of the dead consumer", async || {
         for leased in fixture.queue.reclaim("alive", 2).await.expect("reclaim") {
-            // On a busy machine, the lease of the first ones may run out again before the last
-            // one is found.
+            // On a busy machine, the lease of the first jobs may run out again before the last one
+            // is found.
             if found.iter().all(|known| known.receipt != leased.receipt) {
                 found.push(leased);
             }
@@ -234,7 +234,7 @@ pub async fn a_dead_consumers_job_reaches_another(backend: &impl Backend) {
     assert_eq!(found[0].receipt, lost[0].receipt);
     fixture.nothing("alive").await;
     fixture.queue.finish(&all_done(&found)).await.expect("finished");
-    // The dead one was only slow.
+    // The consumer that seemed dead was only slow.
     let gone = fixture.queue.renew("dead", &[lost[0].receipt.clone()]).await.expect("renewed");
     assert_eq!(gone, [lost[0].receipt.clone()], "it is another's now");
     fixture.queue.finish(&all_done(&lost)).await.expect("finished");
@@ -254,13 +254,13 @@ pub async fn renewing_keeps_a_job(backend: &impl Backend) {
     fixture.put(&fixture.jobs(fixture.endpoint(0), 0..2)).await;
     let held = fixture.take("one", 2).await;
     let (kept, lost) = (held[0].receipt.clone(), held[1].receipt.clone());
-    // The lost one tells when a lease has passed; the kept one must not come with it, nor after
-    // another lease.
+    // The lost job shows when a lease has passed. The renewed job must not appear with it, nor
+    // after another lease.
     let mut last: Option<Instant> = None;
     let begin = Instant::now();
     while begin.elapsed() < SHORT * 5 / 2 {
         fixture.queue.renew("one", std::slice::from_ref(&kept)).await.expect("renewed");
-        // Renewing what another has is no way to get it, nor to keep it from its lease.
+        // Renewing a job of another consumer neither takes it nor extends its lease.
         fixture.queue.renew("other", std::slice::from_ref(&lost)).await.expect("renewed");
         for leased in fixture.queue.reclaim("two", 10).await.expect("reclaim") {
             assert_eq!(leased.receipt, lost, "the kept job was taken over");
@@ -340,7 +340,7 @@ pub async fn finishing_twice_is_harmless(backend: &impl Backend) {
         fixture.queue.room(&[(fixture.job(0, endpoint).job.recipient, 10)]).await.expect("room"),
         [9]
     );
-    // A receipt that no queue ever gave does no harm to the others of its batch.
+    // A receipt that no queue ever issued does not affect the others of its batch.
     let mut nonsense = [first.clone(), first, done(&taken[1])];
     nonsense[0].receipt.entry = "nonsense".to_owned();
     nonsense[1].receipt.shard = 4_000_000_000;
@@ -356,7 +356,7 @@ pub async fn an_older_generation_leaves_a_newer_one(backend: &impl Backend) {
     let old = fixture.take("slow", 1).await;
     fixture.queue.finish(&all_done(&old)).await.expect("finished");
     fixture.put(&[fixture.job_of(1, endpoint, 2, 1_000)]).await;
-    // The slow one reports once more.
+    // The slow consumer reports once more.
     fixture.queue.finish(&all_done(&old)).await.expect("finished");
     assert_eq!(fixture.queue.held(&[(endpoint, job.job.delivery)]).await.expect("held"), [Some(2)]);
     assert_eq!(
@@ -387,7 +387,7 @@ pub async fn a_reader_wakes_when_a_job_comes(backend: &impl Backend) {
     for endpoint in (0..8).map(|number| outrider_model::EndpointId::new(super::jobs::AT, number)) {
         let queue = Arc::clone(&fixture.queue);
         let reader = tokio::spawn(async move { queue.read("one", 5, BOUND).await });
-        // Whether it waits already or not makes no difference to what must happen; mostly it does.
+        // The reader usually waits by now, but the result must be the same if it does not.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let begin = Instant::now();
         fixture.put(&[fixture.job(1, endpoint)]).await;
@@ -406,7 +406,7 @@ pub async fn each_job_goes_to_one_of_many_readers(backend: &impl Backend) {
             tokio::spawn(async move {
                 let mut numbers = Vec::new();
                 let consumer = format!("reader-{reader}");
-                // Until nothing came for a while.
+                // Repeat until nothing arrives for a while.
                 loop {
                     let jobs =
                         queue.read(&consumer, 64, Duration::from_secs(2)).await.expect("read");
@@ -442,13 +442,13 @@ pub async fn changes_are_announced(backend: &impl Backend) {
     for _ in 0..3 {
         let queue = Arc::clone(&fixture.queue);
         let waiter = tokio::spawn(async move { queue.change_announced().await });
-        // The connection that listens may not stand yet: announcements are best effort.
+        // The listener may not be connected yet, because announcements are best effort.
         eventually("an announcement", async || {
             fixture.queue.announce_change().await.expect("announced");
             waiter.is_finished().then_some(())
         })
         .await;
     }
-    // Dropping one that waits is harmless.
+    // Dropping a waiting call is harmless.
     let _ = timeout(Duration::from_millis(10), fixture.queue.change_announced()).await;
 }

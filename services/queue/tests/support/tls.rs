@@ -1,4 +1,4 @@
-//! A Redis server that speaks TLS, and certificates for both sides.
+//! A Redis server with TLS, and certificates for both sides.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::server::{Server, free_port};
 
-/// An authority, and one certificate that the server and its clients present.
+/// An authority, and one certificate that the server and its clients use.
 pub struct Certificates {
     directory: TempDir,
 }
@@ -40,7 +40,7 @@ impl Certificates {
         self.directory.path().join(name)
     }
 
-    /// A server that takes clients with a certificate of the authority.
+    /// Starts a server that accepts clients with a certificate of the authority.
     pub fn server(&self) -> Option<Server> {
         let (port, file) = (free_port(), |name: &str| self.file(name).display().to_string());
         let (number, certificate, key, authority) =
@@ -63,7 +63,7 @@ impl Certificates {
         Some(server)
     }
 
-    /// What a client needs.
+    /// Returns the TLS settings of a client.
     pub fn tls(&self) -> RedisTls {
         let read = |name: &str| fs::read(self.file(name)).expect("to read");
         RedisTls { authorities: Some(read("ca")), identity: Some((read("crt"), read("key"))) }
