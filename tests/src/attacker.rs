@@ -1,5 +1,4 @@
-//! Another organisation whose endpoints do their worst, for the benchmark of attacks and the
-//! hostile suite.
+//! Another organization with hostile endpoints, for the benchmark of attacks and the hostile suite.
 
 use std::{
     sync::{
@@ -18,18 +17,18 @@ use tokio::{task::block_in_place, time::sleep};
 
 use crate::{Answer, Outrider, Receiver, client::Rest};
 
-/// Callers that publish at once.
+/// How many callers publish at the same time.
 const CALLERS: usize = 8;
-/// Events after which an endpoint that answers fast has its largest window.
+/// The number of events after which an endpoint that answers fast has its largest window.
 pub const TO_GROW: usize = 1_100;
-/// Within so long a subscription is in force.
+/// The time within which a subscription must take effect.
 const IN_FORCE: Duration = Duration::from_secs(30);
-/// Between two tries.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The type of what is published to all endpoints of a project.
+/// The type of the events that go to all endpoints of a project.
 pub const EVENT_TYPE: &str = "attack";
 
-/// The organisation, with a key that may do everything in it.
+/// The organization, with a key that has all scopes in it.
 pub struct Attacker {
     /// A client with that key.
     pub rest: Rest,
@@ -45,24 +44,24 @@ pub struct Pair {
     paths: Vec<String>,
 }
 
-/// How an endpoint of the attacker is set up; the defaults of the product where nothing is given.
+/// The limits of an endpoint of the attacker. `None` means the default of the product.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// Requests under way at once.
+    /// How many requests may be in flight at once.
     pub max_in_flight: Option<u32>,
     /// The time of one exchange, such as `30s`.
     pub timeout: Option<&'static str>,
 }
 
 impl Limits {
-    /// As many requests for as long as an endpoint can have.
+    /// The highest limits that an endpoint can have.
     pub const HIGHEST: Self = Self { max_in_flight: Some(1_024), timeout: Some("30s") };
     /// The defaults of the product.
     pub const DEFAULT: Self = Self { max_in_flight: None, timeout: None };
 }
 
 impl Attacker {
-    /// A new organisation, whose endpoints are at this receiver.
+    /// Creates an organization whose endpoints are at this receiver.
     pub fn new(outrider: &Outrider, receiver: &Arc<Receiver>) -> Result<Self> {
         let other = block_in_place(|| outrider.another_organization())?;
         let (url, token) = (outrider.url(), Some(other.token.as_str()));
@@ -78,8 +77,8 @@ impl Attacker {
         })
     }
 
-    /// Projects, each with so many endpoints that accept and never answer, and so many events of a
-    /// size, to all of its endpoints.
+    /// Creates projects, each with this many endpoints that accept and never answer, and publishes
+    /// this many events of a size to all of its endpoints.
     pub async fn hanging(
         &self,
         projects: usize,
@@ -95,7 +94,7 @@ impl Attacker {
         Ok(())
     }
 
-    /// A pair of endpoints whose windows have grown, because they answered so many events.
+    /// Creates a pair of endpoints whose windows have grown because they answered this many events.
     pub async fn faithful_pair(&self, events: usize) -> Result<Pair> {
         let (project, paths) = self.endpoints(2, Limits::HIGHEST, &Answer::Status(200)).await?;
         self.publish(&project, events, 100).await?;
@@ -107,7 +106,7 @@ impl Attacker {
         Ok(Pair { project, paths })
     }
 
-    /// From now on the pair hangs, and gets as many events again.
+    /// Makes the pair hang, and publishes as many events again.
     pub async fn turn(&self, pair: &Pair, events: usize) -> Result<()> {
         for path in &pair.paths {
             self.receiver.answer(path, [Answer::Hang]);
@@ -115,13 +114,13 @@ impl Attacker {
         self.publish(&pair.project, events, 100).await
     }
 
-    /// The path of a new project.
+    /// Creates a project, and returns its path.
     pub async fn project(&self) -> Result<String> {
         let project = self.rest.post("/v1/projects", &json!({"name": "Attack"})).await?;
         Ok(format!("/v1/projects/{}", project["project_id"].as_str().context("no project_id")?))
     }
 
-    /// Deletes its projects, with all that is pending in them.
+    /// Deletes its projects with everything that is pending in them.
     pub async fn delete_projects(&self) -> Result<()> {
         loop {
             let page = self.rest.get("/v1/projects?page_size=500").await?;
@@ -136,8 +135,8 @@ impl Attacker {
         }
     }
 
-    /// A new project with endpoints at the receiver that all answer so; its path and those of the
-    /// endpoints.
+    /// Creates a project with endpoints at the receiver that all answer in this way. Returns its
+    /// path and those of the endpoints.
     pub async fn endpoints(
         &self,
         count: usize,
@@ -155,7 +154,7 @@ impl Attacker {
         Ok((project, paths))
     }
 
-    /// An endpoint that gets all events of its project; its id.
+    /// Creates an endpoint that gets all events of its project. Returns its id.
     pub async fn endpoint(&self, project: &str, url: &str, limits: Limits) -> Result<String> {
         let mut endpoint = json!({"http": {"url": url}});
         if let Some(most) = limits.max_in_flight {
@@ -172,7 +171,7 @@ impl Attacker {
         Ok(id)
     }
 
-    /// Publishes, once the project's subscriptions are in force.
+    /// Publishes, once the project's subscriptions are in effect.
     pub async fn publish(&self, project: &str, events: usize, payload: usize) -> Result<()> {
         let event = event(payload);
         let begin = Instant::now();
@@ -185,7 +184,7 @@ impl Attacker {
         offered.buffer_unordered(CALLERS).try_for_each(|_| async { Ok(()) }).await
     }
 
-    /// Publishes one event, again while the server says that it has too much to do.
+    /// Publishes one event. Repeats this while the server is overloaded.
     async fn offer(&self, project: &str, event: Bytes) -> Result<Value> {
         const TRIES: usize = 600;
         for _ in 0..TRIES {
@@ -200,7 +199,7 @@ impl Attacker {
     }
 }
 
-/// An event with a payload of so many bytes.
+/// Returns an event with a payload of this many bytes.
 #[must_use]
 pub fn event(payload: usize) -> Bytes {
     let data: Value = "x".repeat(payload.saturating_sub(2)).into();

@@ -1,4 +1,4 @@
-//! What can be asked of the benchmark.
+//! The command line of the benchmark.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -14,24 +14,24 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Every row that is promised, each measured alone on fresh servers; the default.
+    /// Measure every promised row, each alone on fresh servers. This is the default.
     Table(Table),
-    /// One load, as described by the options.
+    /// Measure one load, as described by the options.
     Run(Load),
-    /// How cost grows with one size, other things equal.
+    /// Measure how cost grows with one size, other things equal.
     Growth(Growth),
-    /// What a tenant whose endpoints hang costs another tenant.
+    /// Measure what a tenant whose endpoints hang costs another tenant.
     Attacks(Attacks),
 }
 
 #[derive(Debug, Args)]
 pub struct Attacks {
-    /// Only these: pair, many, repeated-pairs, payloads, projects, turncoats.
+    /// Only these attacks: pair, many, repeated-pairs, payloads, projects, turncoats.
     pub names: Vec<String>,
-    /// Only in this layout; all three without it.
+    /// Only this layout. Default: all three.
     #[arg(long, value_enum)]
     pub layout: Option<Layout>,
-    /// Seconds before the attack; the attack itself takes at least 45.
+    /// Seconds before the attack. The attack itself takes at least 45.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
 }
@@ -43,14 +43,14 @@ pub struct Table {
     /// Seconds of each load.
     #[arg(long, default_value_t = 15)]
     pub seconds: u64,
-    /// Runs `outrider verify-ledger` after each load: whether anything was lost is then proved from
-    /// the tables too.
+    /// Run `outrider verify-ledger` after each load, which also proves from the tables that nothing
+    /// was lost.
     #[arg(long)]
     pub verify: bool,
 }
 
 impl Table {
-    /// What is asked by nobody who asks for nothing.
+    /// Returns the arguments of a run without arguments.
     pub fn whole() -> Self {
         let Arguments { what: Some(What::Table(table)) } =
             Arguments::parse_from(["bench", "table"])
@@ -61,57 +61,58 @@ impl Table {
     }
 }
 
-/// A load in a closed loop: everyone publishes again when the last one is answered.
+/// A load in a closed loop: each caller publishes again when it is answered.
 #[derive(Debug, Clone, Args)]
 pub struct Load {
     /// How long callers publish, in seconds.
     #[arg(long, default_value_t = 15)]
     pub seconds: u64,
-    /// Callers at once; each waits for its answer before it publishes again.
+    /// Number of callers. Each waits for its answer before it publishes again.
     #[arg(long, default_value_t = 64)]
     pub callers: usize,
-    /// The payload in bytes.
+    /// Size of the payload, in bytes.
     #[arg(long, default_value_t = 1_024)]
     pub payload: usize,
-    /// Endpoints that each get every event.
+    /// Number of endpoints that each get every event.
     #[arg(long, default_value_t = 1)]
     pub fan_out: usize,
-    /// Further endpoints, with a subscription to a type that is never published.
+    /// Number of further endpoints, with a subscription to a type that is never published.
     #[arg(long, default_value_t = 0)]
     pub idle_endpoints: usize,
-    /// Further subscriptions to types that are never published, at an endpoint of their own.
+    /// Number of further subscriptions to types that are never published, of an endpoint of their
+    /// own.
     #[arg(long, default_value_t = 0)]
     pub idle_subscriptions: usize,
-    /// Deliveries of earlier today that are in the store already, ten of each event, to ten
-    /// endpoints; PostgreSQL only.
+    /// Number of deliveries of earlier today that are already in the store: ten of each event, to
+    /// ten endpoints. PostgreSQL only.
     #[arg(long, default_value_t = 0)]
     pub old_deliveries: u64,
-    /// An endpoint's limit of requests at once.
+    /// Limit of requests in flight of each endpoint.
     #[arg(long, default_value_t = 1_024)]
     pub max_in_flight: u32,
-    /// What is measured.
+    /// The processes and servers to measure.
     #[arg(long, value_enum, default_value_t = Layout::One)]
     pub layout: Layout,
     /// How events are published.
     #[arg(long, value_enum, default_value_t = Mode::Rest)]
     pub mode: Mode,
-    /// Streams at once, each on a connection of its own; only for `--mode stream`.
+    /// Number of streams, each on its own connection. Only for `--mode stream`.
     #[arg(long, default_value_t = 1)]
     pub streams: usize,
-    /// How often there is what may be there more than once: the one process of `--layout one`,
-    /// whose callers take turns with all of them, or the worker of `--layout six`.
+    /// Number of processes with `--layout one`, between which callers alternate, or of workers with
+    /// `--layout six`.
     #[arg(long, default_value_t = 1)]
     pub processes: usize,
-    /// For how long nothing may arrive, in seconds, until what is missing counts as lost.
+    /// Seconds without an arrival after which missing deliveries count as lost.
     #[arg(long, default_value_t = PATIENCE.as_secs())]
     pub patience: u64,
-    /// Runs `outrider verify-ledger` after the load.
+    /// Run `outrider verify-ledger` after the load.
     #[arg(long)]
     pub verify: bool,
 }
 
 impl Load {
-    /// The defaults, for some seconds.
+    /// Returns the default load for this many seconds.
     pub fn seconds(seconds: u64) -> Self {
         let Arguments { what: Some(What::Run(load)) } = Arguments::parse_from(["bench", "run"])
         else {
@@ -123,34 +124,34 @@ impl Load {
 
 #[derive(Debug, Args)]
 pub struct Growth {
-    /// What grows.
+    /// The size that grows.
     #[arg(value_enum)]
     pub axis: Axis,
-    /// The sizes; each axis has its own default.
+    /// The sizes. Each axis has its own default.
     pub sizes: Vec<u64>,
     /// Seconds of each load.
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
-    /// Runs `outrider verify-ledger` after each load.
+    /// Run `outrider verify-ledger` after each load.
     #[arg(long)]
     pub verify: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Axis {
-    /// Deliveries in the store.
+    /// Deliveries in the store
     Stored,
-    /// Endpoints of the project.
+    /// Endpoints of the project
     Endpoints,
-    /// Subscriptions of the project.
+    /// Subscriptions of the project
     Subscriptions,
-    /// Bytes of an event.
+    /// Bytes of an event
     Payload,
-    /// Endpoints that get each event.
+    /// Endpoints that get each event
     FanOut,
-    /// Whole processes: as many of every role.
+    /// Processes with all roles
     Processes,
-    /// Processes of the worker, beside one of every other role.
+    /// Workers, with one process of each other role
     Workers,
 }
 
@@ -166,11 +167,11 @@ pub enum Layout {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// By REST: each caller waits for its answer before it publishes again.
+    /// REST: each caller waits for its answer before it publishes again.
     Rest,
-    /// By PublishEvent over gRPC, all callers on one connection to each process.
+    /// PublishEvent over gRPC, with all callers on one connection to each process.
     Grpc,
-    /// By StreamEvents: each connection sends as fast as the server reads; a latency is from an
-    /// event to its acknowledgement.
+    /// StreamEvents: each connection sends as fast as the server reads. Latency is measured from an
+    /// event to its acknowledgment.
     Stream,
 }

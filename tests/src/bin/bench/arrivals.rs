@@ -1,4 +1,4 @@
-//! Waiting for deliveries, of which some may be lost.
+//! Waits for deliveries, of which some may be lost.
 
 use std::time::{Duration, Instant};
 
@@ -6,21 +6,20 @@ use tokio::time::sleep;
 
 use crate::progress::Progress;
 
-/// For how long nothing may arrive until what is missing counts as lost: longer than a lease, and
-/// than whatever recovers by itself within the minute that is promised.
+/// The time without an arrival after which missing deliveries count as lost: longer than a lease,
+/// and longer than the promised minute of recovery.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What has arrived.
+/// The arrivals so far.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrivals {
     pub count: usize,
-    /// When the last was seen.
+    /// When the last one was seen.
     pub last: Instant,
 }
 
-/// Waits until so many have arrived, or until none has arrived for the patience: however many there
-/// are, an end comes.
+/// Waits until this many have arrived, or until none has arrived for `patience`.
 pub async fn wait(expected: usize, patience: Duration, arrived: impl Fn() -> usize) -> Arrivals {
     let mut progress = Progress::new("deliveries arrived");
     let mut seen = Arrivals { count: arrived(), last: Instant::now() };

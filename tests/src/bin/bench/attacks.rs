@@ -1,5 +1,5 @@
-//! What a tenant whose endpoints hang costs another tenant: latency and gaps of a healthy project,
-//! while another organisation does its worst, against the same project on the same servers before.
+//! Measures what a tenant whose endpoints hang costs another tenant: latency and gaps of a healthy
+//! project during the attack, compared with the same project on the same servers before.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,26 +15,26 @@ use crate::{
     world::{World, event},
 };
 
-/// Events of the healthy project in a second.
+/// Events of the healthy project per second.
 const RATE: u32 = 100;
-/// What a healthy project may notice.
+/// The bounds of the effect on the healthy project.
 const P99_TIMES: (f64, f64) = (2.0, 1.2);
 const GAP_MILLIS: (f64, f64) = (250.0, 100.0);
 
-/// What the other organisation does.
+/// The attack of the other organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attack {
     /// Two endpoints with the highest limit.
     Pair,
     /// Forty endpoints with the default limits.
     Many,
-    /// Another pair each 29 s, a second before the last one's requests time out.
+    /// Another pair every 29 s, a second before the requests of the last one time out.
     Pairs,
     /// Five endpoints and 70 events of 1 MB.
     Payloads,
     /// A hundred endpoints in twenty projects.
     Projects,
-    /// A pair that has answered fast until its windows were as large as they get.
+    /// A pair that answered fast until its windows had their full size, and then hangs.
     Turncoats,
 }
 
@@ -47,8 +47,8 @@ const ATTACKS: [(&str, Attack); 6] = [
     ("turncoats", Attack::Turncoats),
 ];
 
-/// Measures the attacks that were asked for in each layout. Errors: at the end, when one failed or
-/// a line misses what must hold.
+/// Measures the requested attacks in each layout. Fails at the end if an attack failed or a line
+/// misses its bound.
 pub async fn run(asked: &Attacks) -> Result<()> {
     if let Some(unknown) =
         asked.names.iter().find(|name| !ATTACKS.iter().any(|(known, _)| known == name))
@@ -124,8 +124,8 @@ impl Attack {
                 },
             }
         };
-        // The first requests that hang are given up after 15 s or 30 s: both the time before and
-        // after are looked at.
+        // The first hanging requests time out after 15 s or 30 s. The time before and after that is
+        // measured.
         let long = time.max(Duration::from_secs(if self == Self::Pairs { 75 } else { 45 }));
         let (during, attacked) = {
             let observed = pace::observe(world, RATE, long, self.payload());

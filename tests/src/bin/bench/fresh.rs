@@ -1,4 +1,4 @@
-//! What slow start costs a new endpoint that answers at once.
+//! Measures what slow start costs a new endpoint that answers at once.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use crate::{
 
 const DELIVERIES: usize = 1_000;
 const CALLERS: usize = 64;
-/// Pairs of a new and a known endpoint, of which the median counts.
+/// The number of pairs of a new and a known endpoint. The median counts.
 const PAIRS: usize = 9;
 
-/// The time that the first 1,000 deliveries to a new endpoint take, against 1,000 to an endpoint
-/// that has long been known, in the same process.
+/// Returns the ratio of the time of the first 1,000 deliveries to a new endpoint to that of 1,000
+/// to a known one, in the same process.
 pub async fn first_deliveries() -> Result<f64> {
     let mut world = World::start(Layout::One, 1, Receiver::start().await?)?;
     let measured = async {
@@ -44,9 +44,9 @@ pub async fn first_deliveries() -> Result<f64> {
     world.logged(measured)
 }
 
-/// Publishes events of a type, and gives the time until all have arrived on the path.
+/// Publishes events of a type. Returns the time until all have arrived on the path.
 async fn deliver(world: &World, event_type: &str, path: &str, count: usize) -> Result<Duration> {
-    // The subscription of a new endpoint is in force a moment later; this one event is not counted.
+    // The subscription of a new endpoint takes effect a moment later. This event is not counted.
     let routed =
         async || world.publish_as(event_type).await.is_ok_and(|owed| owed == 1).then_some(());
     wait_until("the subscription is in force", Duration::from_secs(10), routed).await?;

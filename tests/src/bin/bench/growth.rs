@@ -1,4 +1,4 @@
-//! How cost grows with one size.
+//! Measures how cost grows with one size.
 
 use anyhow::{Result, ensure};
 
@@ -8,8 +8,8 @@ use crate::{
     report::{percentile, tell},
 };
 
-/// Measures each size and prints a row of it. Errors: at the end, when a size failed, or lost
-/// something or got it twice.
+/// Measures each size and prints its row. Fails at the end if a size failed, or if anything was
+/// lost or duplicated.
 pub async fn run(growth: &Growth) -> Result<()> {
     let sizes = if growth.sizes.is_empty() { growth.axis.sizes() } else { &growth.sizes };
     println!(
@@ -77,7 +77,7 @@ impl Axis {
             Self::Endpoints => Load { idle_endpoints: count.saturating_sub(1), ..load },
             Self::Subscriptions => Load { idle_subscriptions: count.saturating_sub(1), ..load },
             Self::Payload => Load { payload: count, ..load },
-            // As many callers as keep the deliveries under way about equal.
+            // The number of callers keeps the deliveries in flight about equal.
             Self::FanOut => Load { fan_out: count, callers: (64 / count.max(1)).max(1), ..load },
             Self::Processes => Load { processes: count, ..load },
             Self::Workers => Load { processes: count, layout: Layout::Six, ..load },

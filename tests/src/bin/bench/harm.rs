@@ -1,15 +1,15 @@
-//! What no load may do.
+//! Losses and duplicates, which no load may cause.
 
 use std::{fmt, ops::AddAssign};
 
-/// What was lost and what came twice.
+/// The losses and duplicates of a load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Harm {
     /// Deliveries of accepted events that did not arrive.
     pub lost: usize,
     /// Deliveries that arrived again.
     pub duplicates: usize,
-    /// What `outrider verify-ledger` found that does not add up; 0 too when it was not asked.
+    /// The discrepancies that `outrider verify-ledger` found, or 0 if it did not run.
     pub findings: usize,
 }
 

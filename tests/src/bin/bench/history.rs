@@ -1,5 +1,5 @@
-//! Old deliveries, written straight into PostgreSQL: ten million by way of the product would take
-//! an hour.
+//! Writes old deliveries directly into PostgreSQL, because ten million would take an hour through
+//! the product.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 
 use crate::{servers::DATABASE, world::World};
 
-/// Deliveries of each old event, to an endpoint each.
+/// The number of deliveries of each old event, each to another endpoint.
 const FAN_OUT: usize = 10;
 const DAY_MILLIS: u128 = 86_400_000;
 
@@ -70,7 +70,7 @@ fn fill(postgres: &Postgres, events: u64) -> Result<()> {
     postgres.query(DATABASE, "CHECKPOINT").map(drop)
 }
 
-/// Puts a filled table in the place of today's empty partition: its indexes are built in one go.
+/// Replaces today's empty partition by a filled table, whose indexes are built at once.
 fn fill_partition(postgres: &Postgres, table: &str, rows: &str) -> Result<()> {
     let begin = Instant::now();
     let today = "(SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD'))";

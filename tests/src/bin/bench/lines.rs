@@ -1,25 +1,25 @@
-//! Lines of the table of what is promised.
+//! Lines of the table of promised figures.
 
 use crate::harm::Harm;
 
 /// One figure.
 pub struct Line {
     name: String,
-    /// None for what is told only.
+    /// `None` for a figure without a promise.
     mark: Option<Mark>,
     measured: f64,
 }
 
-/// What is promised of a figure.
+/// The promised bounds of a figure.
 #[derive(Clone, Copy)]
 struct Mark {
     must: f64,
     aim: f64,
-    /// Whether more is better.
+    /// Whether higher is better.
     up: bool,
 }
 
-/// What became of a promise.
+/// Whether a promise was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Aim,
@@ -28,13 +28,13 @@ enum Verdict {
     Told,
 }
 
-/// Prints the head of the table.
+/// Prints the header of the table.
 pub fn head() {
     println!("\n| {:<74} | {:>8} | {:>8} | {:>9} |      |", "", "must", "aim", "measured");
     println!("|{:-<76}|{:->10}|{:->10}|{:->11}|------|", "", ":", ":", ":");
 }
 
-/// Prints the line of a row without figures, with the beginning of why.
+/// Prints the line of a row that failed, with the beginning of the reason.
 pub fn failed(row: &str, error: &anyhow::Error) {
     let why = error.root_cause().to_string();
     let text: String =
@@ -42,22 +42,22 @@ pub fn failed(row: &str, error: &anyhow::Error) {
     println!("| {text:<74} | {:>8} | {:>8} | {:>9} | FAIL |", "-", "-", "-");
 }
 
-/// Of a figure that is to be high.
+/// Returns the line of a figure that should be high.
 pub fn more(name: impl Into<String>, must: f64, aim: f64, measured: f64) -> Line {
     Line { name: name.into(), mark: Some(Mark { must, aim, up: true }), measured }
 }
 
-/// Of a figure that is to be low.
+/// Returns the line of a figure that should be low.
 pub fn less(name: impl Into<String>, must: f64, aim: f64, measured: f64) -> Line {
     Line { name: name.into(), mark: Some(Mark { must, aim, up: false }), measured }
 }
 
-/// Of a figure that nothing was promised of.
+/// Returns the line of a figure without a promise.
 pub fn told(name: impl Into<String>, measured: f64) -> Line {
     Line { name: name.into(), mark: None, measured }
 }
 
-/// Lines only where something is wrong.
+/// Returns lines only if something was lost or duplicated.
 pub fn wrong(harm: Harm) -> impl Iterator<Item = Line> {
     let Harm { lost, duplicates, findings } = harm;
     [("  lost", lost), ("  duplicates", duplicates), ("  findings of verify-ledger", findings)]
@@ -69,7 +69,7 @@ pub fn wrong(harm: Harm) -> impl Iterator<Item = Line> {
 }
 
 impl Line {
-    /// Whether what must hold does not.
+    /// Whether the figure misses its bound.
     pub fn misses(&self) -> bool {
         self.verdict() == Verdict::Miss
     }

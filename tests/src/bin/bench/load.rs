@@ -1,4 +1,4 @@
-//! Publishing in a closed loop, as fast as answers come.
+//! Publishes in a closed loop, as fast as answers arrive.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::{
     world::{EVENT_TYPE, World, event},
 };
 
-/// What callers saw.
+/// The results that callers saw.
 pub struct Published {
     pub accepted: usize,
     /// Microseconds, sorted.
@@ -28,20 +28,20 @@ pub struct Published {
     pub took: Duration,
 }
 
-/// What was measured.
+/// The results of a load.
 pub struct Outcome {
     pub published: Published,
     /// From the first publish to the last arrival.
     pub took: Duration,
     pub before: Cost,
     pub after: Cost,
-    /// The most memory that all processes of Outrider had at once, in bytes.
+    /// The highest memory of all processes of Outrider together, in bytes.
     pub memory: u64,
     pub delivered: usize,
     pub harm: Harm,
 }
 
-/// Measures a load on servers of its own. What is lost is counted, and is no error.
+/// Measures a load on its own servers. Losses are counted and are not an error.
 pub async fn run(load: &Load) -> Result<Outcome> {
     let mut world = World::start(load.layout, load.processes, Receiver::start_counting().await?)?;
     let outcome = async {
@@ -52,7 +52,7 @@ pub async fn run(load: &Load) -> Result<Outcome> {
     world.logged(outcome)
 }
 
-/// Makes what is to be there before the load.
+/// Creates what must exist before the load.
 async fn fill(load: &Load, world: &mut World) -> Result<()> {
     world.endpoints(load.fan_out, load.max_in_flight).await?;
     world.idle_endpoints(load.idle_endpoints).await?;
@@ -78,7 +78,7 @@ async fn measure(load: &Load, world: &World) -> Result<Outcome> {
         arrivals::wait(arrived + expected, Duration::from_secs(load.patience), || world.arrived())
             .await;
     let took = arrivals.last - begin;
-    // Settling follows the last delivery by a moment; its cost belongs here.
+    // The last delivery is settled a moment later, and its cost is part of the load.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (memory, after) = (watch.highest(), world.servers.cost().await?);
     let delivered = arrivals.count - arrived;
@@ -118,7 +118,7 @@ async fn publish(load: &Load, world: &World, event: &Bytes) -> Result<Published>
     }
 }
 
-/// The event of a load, for gRPC.
+/// Returns the event of a load, for gRPC.
 pub fn message(payload: usize) -> NewEvent {
     NewEvent {
         event_type: EVENT_TYPE.to_owned(),
@@ -127,7 +127,7 @@ pub fn message(payload: usize) -> NewEvent {
     }
 }
 
-/// Callers that repeat `call`, which tells how much it did, for a time.
+/// Runs callers that repeat `call`, which returns how much it did, for a time.
 pub async fn call_for(
     callers: usize,
     time: Duration,
@@ -151,7 +151,7 @@ pub async fn call_for(
     Ok(Published { accepted, latencies, took })
 }
 
-/// In whole microseconds.
+/// Returns whole microseconds.
 pub fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! The machine without Outrider: what every figure is to be read against.
+//! Measures the machine without Outrider, for comparison with every figure.
 
 use std::{
     fs::{self, File},
@@ -15,11 +15,11 @@ use outrider_tests::{Receiver, client::Rest};
 
 use crate::{load::call_for, report::rate};
 
-/// What the bare machine does.
+/// The speed of the bare machine.
 pub struct Machine {
-    /// POSTs of 1 KiB per second from 64 callers straight to the receiver.
+    /// POSTs of 1 KiB per second from 64 callers directly to the receiver.
     pub posts: f64,
-    /// The median of writing 8 KiB and fdatasync.
+    /// The median time to write 8 KiB with fdatasync.
     pub sync: Duration,
 }
 

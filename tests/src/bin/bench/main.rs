@@ -1,8 +1,8 @@
-//! The benchmark against which changes are held: what is promised of speed, in one table; single
-//! loads; how cost grows.
+//! The benchmark that changes are measured against: the promised figures in one table, single
+//! loads, and how cost grows.
 //!
-//! Callers publish, endpoints receive, and each figure comes with what was lost, what arrived
-//! twice, and what it cost each process.
+//! Callers publish and endpoints receive. Each figure comes with losses, duplicates, and the cost
+//! in each process.
 
 mod arguments;
 mod arrivals;

@@ -1,4 +1,4 @@
-//! How much memory processes take while they are under load.
+//! Measures the memory of processes under load.
 
 use std::{
     sync::{
@@ -12,10 +12,10 @@ use std::{
 
 use outrider_tests::usage;
 
-/// A look is a file of /proc for each process, some hundred microseconds.
+/// One measurement reads a file of /proc for each process, which takes some hundred microseconds.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Looks at the memory of processes, on a thread of its own, until it is asked what the most was.
+/// Measures the memory of processes on a separate thread, until the highest value is read.
 pub struct Watch {
     end: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -23,7 +23,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Of these processes together.
+    /// Starts to measure these processes together.
     pub fn start(processes: Vec<u32>) -> Self {
         let (end, ended) = mpsc::channel();
         let highest = Arc::<AtomicU64>::default();
@@ -42,10 +42,10 @@ impl Watch {
         Self { end, thread, highest }
     }
 
-    /// The most that they had at once, in bytes.
+    /// Stops, and returns the highest value in bytes.
     pub fn highest(self) -> u64 {
         drop(self.end);
-        // It looks and cannot fail.
+        // The thread does not fail.
         self.thread.join().ok();
         self.highest.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Publishing at a fixed rate, whatever the answers: what a lone event waits for.
+//! Publishes at a fixed rate, whatever the answers, to measure the latency of single events.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,22 +18,22 @@ use crate::{
     world::{World, event},
 };
 
-/// What was seen; microseconds, sorted.
+/// The latencies, in sorted microseconds.
 pub struct Paced {
     /// From a publish to its answer.
     pub publish: Vec<u32>,
     /// From a publish to each arrival.
     pub receipt: Vec<u32>,
-    /// The longest time in which nothing arrived, on any path; from the first publish on.
+    /// The longest time without an arrival on one of the paths, from the first publish on.
     pub gap: Duration,
     pub harm: Harm,
 }
 
-/// A rate for a time, on servers of its own, by REST, 1 KiB each.
+/// A rate for a time on its own servers, over REST, with 1 KiB per event.
 pub struct Pace {
     pub rate: u32,
     pub time: Duration,
-    /// Endpoints that each get every event, with the default limits.
+    /// Number of endpoints that each get every event, with the default limits.
     pub fan_out: usize,
     /// Whether the first endpoint never answers.
     pub hanging: bool,
@@ -41,7 +41,7 @@ pub struct Pace {
     pub verify: bool,
 }
 
-/// How long the receiver of [`away`] may get nothing until the rest counts as lost: beyond the
+/// How long the receiver of [`away`] may get nothing until the rest counts as lost: longer than the
 /// longest of the first waits of a retry.
 const AWAY_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -56,7 +56,7 @@ impl Pace {
         if self.hanging {
             world.receiver.answer(&world.paths[0], [Answer::Hang]);
         }
-        // What hangs is sent again in time, and is no duplicate.
+        // Hanging requests are sent again after a while, and are not duplicates.
         let observed = &world.paths[usize::from(self.hanging)..];
         let paced = see(world, observed, self.rate, self.time, 1_024).await?;
         let findings = if self.verify { world.findings()? } else { 0 };
@@ -64,7 +64,8 @@ impl Pace {
     }
 }
 
-/// A rate for a time on servers that run, payloads of a size, and what arrives on all paths.
+/// Publishes at a rate for a time on running servers, with payloads of a size, and observes all
+/// paths.
 pub async fn observe(
     world: &Arc<World>,
     rate: u32,
@@ -103,7 +104,7 @@ async fn see(
     Ok(Paced { publish, receipt, gap: longest_gap(world, observed, begin), harm })
 }
 
-/// The longest time between two arrivals on one path.
+/// Returns the longest time between two arrivals on one path.
 fn longest_gap(world: &World, paths: &[String], begin: Instant) -> Duration {
     let gap = |path: &String| {
         let received = world.receiver.received(path);
@@ -117,7 +118,7 @@ fn longest_gap(world: &World, paths: &[String], begin: Instant) -> Duration {
     paths.iter().map(gap).max().unwrap_or_default()
 }
 
-/// Servers in one process, and endpoints with the default limits, to which a first few events went.
+/// Starts one process with endpoints of default limits, and delivers some first events.
 async fn warm(fan_out: usize) -> Result<World> {
     let mut world = World::start(Layout::One, 1, Receiver::start().await?)?;
     let warmed = async {
@@ -129,7 +130,7 @@ async fn warm(fan_out: usize) -> Result<World> {
     Ok(world)
 }
 
-/// The time from each publish to its first arrival on each path.
+/// Returns the time from each publish to its first arrival on each path.
 fn receipts(world: &World, paths: &[String], sent: &HashMap<String, (Instant, u32)>) -> Vec<u32> {
     let mut latencies = Vec::new();
     for path in paths {
@@ -144,7 +145,7 @@ fn receipts(world: &World, paths: &[String], sent: &HashMap<String, (Instant, u3
     latencies
 }
 
-/// When each event was published, by its id, and how long the answer took.
+/// Publishes. Returns when each event was published, by id, and how long its answer took.
 async fn publish(
     world: &Arc<World>,
     rate: u32,
@@ -177,8 +178,8 @@ async fn publish(
     Ok(std::mem::take(&mut *sent.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// The receiver is away for a time amid 200 events a second: how long after its return the last of
-/// what was published until then arrived, and what was lost or arrived again.
+/// Makes the receiver unavailable for a time at 200 events a second. Returns how long after its
+/// return the last event from before arrived, and losses and duplicates.
 pub async fn away(gone: Duration, verify: bool) -> Result<(Duration, Harm)> {
     let world = Arc::new(warm(1).await?);
     let told = leave_and_come_back(&world, gone, verify).await;
@@ -197,7 +198,7 @@ async fn leave_and_come_back(
     ensure!(world.arrived() == before, "the receiver was not away");
     world.receiver.come_back().await?;
     let back = Instant::now();
-    // Life goes on.
+    // Publishing continues.
     let later = publish(world, RATE, Duration::from_secs(5), 1_024).await?;
     let expected = before + missed.len() + later.len();
     let arrivals = arrivals::wait(expected, AWAY_PATIENCE, || world.arrived()).await;

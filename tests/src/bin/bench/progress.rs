@@ -1,11 +1,11 @@
-//! What is said on stderr while something takes long.
+//! Reports progress on stderr while something takes long.
 
 use std::time::{Duration, Instant};
 
-/// Something is said so often; what is done sooner is done silently.
+/// How often progress is reported. Faster steps report nothing.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// One thing that may take long.
+/// A step that may take long.
 pub struct Progress {
     what: &'static str,
     begin: Instant,

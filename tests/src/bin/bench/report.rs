@@ -1,4 +1,4 @@
-//! Tables.
+//! Prints tables.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::{
     servers::Cost,
 };
 
-/// So many per second.
+/// Returns a count per second.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// In milliseconds, of sorted microseconds; `part` in thousandths.
+/// Returns a percentile in milliseconds, of sorted microseconds. `part` is in thousandths.
 pub fn percentile(sorted: &[u32], part: usize) -> f64 {
     let index = (sorted.len() * part / 1_000).min(sorted.len().saturating_sub(1));
     f64::from(sorted.get(index).copied().unwrap_or(0)) / 1_000.0
 }
 
 impl Outcome {
-    /// Deliveries per second, from the first publish to the last arrival.
+    /// Returns deliveries per second, from the first publish to the last arrival.
     pub fn rate(&self) -> f64 {
         rate(self.delivered, self.took)
     }
@@ -36,22 +36,22 @@ impl Outcome {
         of(&self.after).cpu.saturating_sub(of(&self.before).cpu).as_secs_f64() / self.thousands()
     }
 
-    /// CPU seconds of all processes of Outrider per 1,000 deliveries.
+    /// Returns the CPU seconds of all processes of Outrider per 1,000 deliveries.
     pub fn own_cpu(&self) -> f64 {
         self.cpu(Cost::outrider)
     }
 
-    /// CPU seconds of PostgreSQL per 1,000 deliveries.
+    /// Returns the CPU seconds of PostgreSQL per 1,000 deliveries.
     pub fn postgres_cpu(&self) -> f64 {
         self.cpu(|cost| cost.postgres)
     }
 
-    /// CPU seconds of Redis per 1,000 deliveries.
+    /// Returns the CPU seconds of Redis per 1,000 deliveries.
     pub fn redis_cpu(&self) -> f64 {
         self.cpu(|cost| cost.redis)
     }
 
-    /// A count of the servers, per delivery.
+    /// Returns a count of the servers per delivery.
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     pub fn each(&self, of: impl Fn(&Cost) -> u64) -> f64 {
         of(&self.after).saturating_sub(of(&self.before)) as f64 / self.thousands() / 1_000.0
@@ -59,7 +59,7 @@ impl Outcome {
 }
 
 impl Cost {
-    /// Of all processes of Outrider.
+    /// Returns the usage of all processes of Outrider.
     pub fn outrider(&self) -> Usage {
         self.roles.iter().fold(Usage::default(), |sum, (_, usage)| Usage {
             cpu: sum.cpu + usage.cpu,
@@ -130,7 +130,7 @@ pub fn print(load: &Load, outcome: &Outcome) {
     }
 }
 
-/// Tells on stderr all of what failed.
+/// Prints on stderr everything about a failure.
 pub fn tell(what: &str, error: &anyhow::Error) {
     eprintln!("{what} failed:");
     error.chain().for_each(|cause| eprintln!("{cause}"));

@@ -1,4 +1,4 @@
-//! The servers that are measured, and what they cost.
+//! The measured servers and their cost.
 
 use anyhow::{Context, Result};
 use outrider_tests::{
@@ -11,7 +11,7 @@ use outrider_tests::{
 
 use crate::arguments::Layout;
 
-/// What is measured.
+/// The measured servers.
 pub struct Servers {
     pub outrider: Outrider,
     /// The URLs of the public ports.
@@ -20,7 +20,7 @@ pub struct Servers {
     pub redis: Option<Redis>,
 }
 
-/// What everything has cost since it was started.
+/// The cost of everything since its start.
 #[derive(Debug, Clone)]
 pub struct Cost {
     /// Each process of Outrider by its role.
@@ -28,21 +28,21 @@ pub struct Cost {
     pub postgres: Usage,
     pub redis: Usage,
     pub callers: Usage,
-    /// Statements that clients of PostgreSQL had carried out, BEGIN and COMMIT too.
+    /// Statements of PostgreSQL's clients, including BEGIN and COMMIT.
     pub statements: u64,
     /// PostgreSQL's transactions.
     pub transactions: u64,
-    /// Requests of Outrider to Redis: a script, a pipeline or a command, each waited for once.
+    /// Round trips from Outrider to Redis: a script, a pipeline or a command.
     pub round_trips: u64,
-    /// Redis's commands, those in scripts too.
+    /// Redis's commands, including those in scripts.
     pub commands: u64,
 }
 
-/// The first database that the harness makes.
+/// The first database that the harness creates.
 pub const DATABASE: &str = "outrider_0";
 
 impl Servers {
-    /// `processes` of what there may be more of.
+    /// Starts the layout, with `processes` processes or workers.
     pub fn start(layout: Layout, processes: usize) -> Result<Self> {
         let (shape, needs_servers) = match layout {
             Layout::One => (Shape::Postgres, true),
@@ -72,7 +72,7 @@ impl Servers {
         Ok(Self { outrider, urls, postgres, redis })
     }
 
-    /// What everything has cost up to now.
+    /// Returns the cost of everything until now.
     pub async fn cost(&self) -> Result<Cost> {
         let of = |pid: Option<u32>| pid.map(|pid| usage::of(&[pid])).unwrap_or_default();
         let number = |sql: &str| match &self.postgres {
@@ -99,8 +99,8 @@ impl Servers {
         })
     }
 
-    /// Requests as Outrider's own histogram counts them, and the reads of jobs, which it leaves out
-    /// as they wait.
+    /// Returns the requests in Outrider's own histogram plus the reads of jobs, which it omits
+    /// because they wait.
     async fn round_trips(&self) -> Result<u64> {
         if self.redis.is_none() {
             return Ok(0);

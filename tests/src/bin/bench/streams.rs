@@ -1,4 +1,4 @@
-//! Publishing over StreamEvents as fast as the server reads.
+//! Publishes over StreamEvents as fast as the server reads.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use crate::{
     world::World,
 };
 
-/// All connections, for a time.
+/// Publishes on all connections, for a time.
 pub async fn publish_for(load: &Load, world: &World, time: Duration) -> Result<Published> {
     let event = message(load.payload);
     let begin = Instant::now();
@@ -26,7 +26,7 @@ pub async fn publish_for(load: &Load, world: &World, time: Duration) -> Result<P
     Ok(Published { accepted: latencies.len(), latencies, took: begin.elapsed() })
 }
 
-/// One stream: the microseconds from each event to its acknowledgement.
+/// Runs one stream. Returns the microseconds from each event to its acknowledgment.
 async fn one(number: usize, world: &World, event: &NewEvent, end: Instant) -> Result<Vec<u32>> {
     let outrider = &world.servers.outrider;
     let fan_out = world.paths.len() as u64;

@@ -1,4 +1,4 @@
-//! What is promised of speed, row by row: what must hold, what is aimed at, what was measured.
+//! The promised figures by row: what must hold, the aim, and the measurement.
 
 use std::time::Duration;
 
@@ -43,13 +43,13 @@ const ROWS: [(&str, Row); 10] = [
 ];
 
 const OLD_DELIVERIES: u64 = 10_000_000;
-/// Runs with and without an endpoint that hangs, of which the median counts.
+/// The number of pairs of runs with and without an endpoint that hangs. The median counts.
 const PAIRS: usize = 5;
-/// How long a request may take by default.
+/// The default timeout of an endpoint.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Measures the rows that were asked for and prints them as they come. A row that fails says so,
-/// and the others go on. Errors: at the end, when a row failed or a line misses what must hold.
+/// Measures the requested rows and prints each when it is done. A row that fails says so, and the
+/// others continue. Fails at the end if a row failed or a line misses its bound.
 pub async fn run(table: &Table) -> Result<()> {
     for row in &table.rows {
         if !ROWS.iter().any(|(name, _)| name.contains(row.as_str())) {
@@ -147,7 +147,7 @@ fn throughput(name: &'static str, must: f64, aim: f64, outcome: &Outcome) -> Vec
     with(outcome.harm, [more(name, must, aim, outcome.rate())])
 }
 
-/// Lines, and under them what went wrong.
+/// Returns lines, followed by losses and duplicates.
 fn with(harm: Harm, lines: impl IntoIterator<Item = Line>) -> Vec<Line> {
     lines.into_iter().chain(wrong(harm)).collect()
 }
@@ -166,9 +166,9 @@ async fn latency(table: &Table) -> Result<Vec<Line>> {
     Ok(with(paced.harm, lines))
 }
 
-/// Every event goes to all ten endpoints, for three times as long as one of them may take, so that
-/// its retries are in it. The figure is a median of ratios: what else the machine does hits both
-/// runs of a pair.
+/// Every event goes to all ten endpoints, for three times as long as the timeout of one, so that
+/// its retries are included. The figure is a median of ratios, because other load on the machine
+/// affects both runs of a pair.
 async fn hanging(table: &Table) -> Result<Vec<Line>> {
     let time = Duration::from_secs(table.seconds).max(ENDPOINT_TIMEOUT * 3);
     let mut ratios = Vec::new();
@@ -200,7 +200,8 @@ async fn away(verify: bool) -> Result<Vec<Line>> {
     Ok(with(harm, [less(name, 30.0, 10.0, last.as_secs_f64())]))
 }
 
-/// The CPU time of Outrider and its servers per delivery, against the same load on an empty store.
+/// Returns the CPU time of Outrider and its servers per delivery, compared with the same load on an
+/// empty store.
 async fn old(load: Load) -> Result<Vec<Line>> {
     let cost = |outcome: &Outcome| outcome.own_cpu() + outcome.postgres_cpu() + outcome.redis_cpu();
     let empty = load::run(&load).await?;

@@ -1,8 +1,8 @@
-//! Things that are taken in turn.
+//! Items that are used in turn.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One of each; at least one.
+/// At least one item.
 pub struct Turns<T> {
     all: Vec<T>,
     taken: AtomicUsize,
@@ -13,7 +13,7 @@ impl<T> Turns<T> {
         Self { all, taken: AtomicUsize::new(0) }
     }
 
-    /// The one whose turn it is.
+    /// Returns the next item.
     pub fn next(&self) -> &T {
         &self.all[self.taken.fetch_add(1, Ordering::Relaxed) % self.all.len()]
     }

@@ -1,4 +1,4 @@
-//! What a load runs on: servers, a receiver, endpoints and their subscriptions.
+//! The environment of a load: servers, a receiver, endpoints and their subscriptions.
 
 use std::{
     sync::Arc,
@@ -21,13 +21,13 @@ use crate::{
     turns::Turns,
 };
 
-/// The type of what is published.
+/// The type of published events.
 pub const EVENT_TYPE: &str = "bench";
-/// Requests at once while endpoints and subscriptions are made. The server makes them one after the
-/// other: these only keep it busy.
+/// How many requests run at once while endpoints and subscriptions are created. The server creates
+/// them one after the other, so these only keep it busy.
 const SETUP_CALLERS: usize = 32;
 
-/// Running servers and what was made in them.
+/// Running servers with their configuration.
 pub struct World {
     pub servers: Servers,
     pub receiver: Arc<Receiver>,
@@ -35,15 +35,15 @@ pub struct World {
     rests: Turns<Rest>,
     /// The path of the project.
     project: String,
-    /// The paths at the receiver that get every event.
+    /// The paths of the receiver that get every event.
     pub paths: Vec<String>,
-    /// Endpoints that were made.
+    /// The number of created endpoints.
     pub endpoints: usize,
     subscriptions: usize,
 }
 
 impl World {
-    /// On fresh servers; nobody gets anything yet.
+    /// Starts fresh servers without endpoints.
     pub fn start(layout: Layout, processes: usize, receiver: Receiver) -> Result<Self> {
         let servers = Servers::start(layout, processes)?;
         let rests = servers.urls.iter().map(|url| Rest::new(url, Some(&servers.outrider.token)));
@@ -61,7 +61,7 @@ impl World {
         })
     }
 
-    /// Endpoints that each get every event.
+    /// Creates endpoints that each get every event.
     pub async fn endpoints(&mut self, count: usize, max_in_flight: u32) -> Result<()> {
         self.paths = (0..count).map(|number| format!("/bench/{number}")).collect();
         all("endpoints are made", count, async |number| {
@@ -73,7 +73,7 @@ impl World {
         Ok(())
     }
 
-    /// Further endpoints that never get anything.
+    /// Creates further endpoints that never get an event.
     pub async fn idle_endpoints(&mut self, count: usize) -> Result<()> {
         all("idle endpoints are made", count, async |number| {
             let endpoint = self.endpoint("/idle", 64).await?;
@@ -84,7 +84,7 @@ impl World {
         Ok(())
     }
 
-    /// Further subscriptions that never match, at an endpoint of their own.
+    /// Creates further subscriptions that never match, of a separate endpoint.
     pub async fn idle_subscriptions(&mut self, count: usize) -> Result<()> {
         let endpoint = self.endpoint("/idle", 64).await?;
         let subscribe = async |number| self.subscribe(&endpoint, &format!("idle.{number}")).await;
@@ -98,13 +98,13 @@ impl World {
         self.subscriptions += subscriptions;
     }
 
-    /// An endpoint that gets the events of one type.
+    /// Creates an endpoint that gets the events of one type.
     pub async fn target(&self, path: &str, event_type: &str, max_in_flight: u32) -> Result<()> {
         let endpoint = self.endpoint(path, max_in_flight).await?;
         self.subscribe(&endpoint, event_type).await
     }
 
-    /// Publishes an event of a type; to how many endpoints it goes.
+    /// Publishes an event of a type. Returns to how many endpoints it goes.
     pub async fn publish_as(&self, event_type: &str) -> Result<usize> {
         let event = json!({"event_type": event_type, "data": "x".repeat(1_000)}).to_string();
         self.offer(&event.into()).await.map(|(_, owed)| owed)
@@ -128,14 +128,14 @@ impl World {
             .map(drop)
     }
 
-    /// Publishes and gives the event's id. Errors: when it does not go to all endpoints.
+    /// Publishes, and returns the event's id. Fails if the event does not go to all endpoints.
     pub async fn publish(&self, event: &Bytes) -> Result<String> {
         let (id, owed) = self.offer(event).await?;
         ensure!(owed == self.paths.len(), "{id} goes to {owed} endpoints of {}", self.paths.len());
         Ok(id)
     }
 
-    /// Publishes and gives the event's id and to how many endpoints it goes.
+    /// Publishes. Returns the event's id and to how many endpoints it goes.
     async fn offer(&self, event: &Bytes) -> Result<(String, usize)> {
         let reply =
             self.rests.next().send(Method::POST, &self.events(), event.clone()).await?.success()?;
@@ -145,13 +145,13 @@ impl World {
         Ok((reply["event_id"].as_str().context("no event_id")?.to_owned(), usize::try_from(owed)?))
     }
 
-    /// The path of the project's events.
+    /// Returns the path of the project's events.
     pub fn events(&self) -> String {
         format!("{}/events", self.project)
     }
 
-    /// Publishes until all subscriptions are in force, and until all that was published has
-    /// arrived: workers know every endpoint then.
+    /// Publishes until all subscriptions are in effect and all events have arrived, so that workers
+    /// know every endpoint.
     pub async fn warm_up(&self, event: &Bytes) -> Result<()> {
         let all = self.paths.len();
         let enough = (1_000 / all.max(1)).clamp(1, 100).max(self.servers.urls.len());
@@ -177,18 +177,18 @@ impl World {
         Ok(())
     }
 
-    /// Deliveries that have arrived, each once.
+    /// Returns the number of different deliveries that have arrived.
     pub fn arrived(&self) -> usize {
         self.receiver.distinct_on_all()
     }
 
-    /// Deliveries that arrived again.
+    /// Returns the number of deliveries that arrived again.
     pub fn duplicates(&self) -> usize {
         self.receiver.duplicates_on_all()
     }
 
-    /// How many things `outrider verify-ledger` finds in the tables that do not add up; it tells on
-    /// stderr what it saw.
+    /// Returns the number of discrepancies that `outrider verify-ledger` finds. It reports them on
+    /// stderr.
     pub fn findings(&self) -> Result<usize> {
         let (code, told) = block_in_place(|| self.servers.outrider.verify_ledger(&[]))?;
         let kinds = told["total"]["discrepancies"]
@@ -214,19 +214,19 @@ impl World {
         Ok(usize::try_from(count)?)
     }
 
-    /// With the last lines of the servers' logs where something failed.
+    /// Adds the last lines of the servers' logs to an error.
     pub fn logged<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.context(self.servers.outrider.logs(20)))
     }
 }
 
-/// A publish whose payload is JSON of the given length.
+/// Returns a publish whose payload is JSON of the given length.
 pub fn event(payload: usize) -> Bytes {
     let data: Value = "x".repeat(payload.saturating_sub(2)).into();
     json!({"event_type": EVENT_TYPE, "data": data}).to_string().into()
 }
 
-/// Does something for each number, some at once.
+/// Runs something for each number, some of them at once.
 async fn all(
     what: &'static str,
     count: usize,
