@@ -1,4 +1,4 @@
-//! A collector of spans, as OTLP over gRPC has it.
+//! A collector of spans with OTLP over gRPC.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,10 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-/// A span that arrived.
+/// A received span.
 #[derive(Debug, Clone)]
 pub struct Arrived {
-    /// As it was sent.
+    /// The span as it was sent.
     pub span: Span,
     /// The attributes of the process that sent it.
     pub resource: Vec<KeyValue>,
@@ -95,7 +95,7 @@ impl TraceService for Spans {
     }
 }
 
-/// The collector; it ends when dropped.
+/// The collector. Dropping it ends it.
 #[derive(Debug)]
 pub struct Collector {
     address: SocketAddr,
@@ -126,7 +126,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// What has arrived.
+    /// Returns the spans that have arrived.
     #[must_use]
     pub fn spans(&self) -> Vec<Arrived> {
         self.spans.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,4 +1,4 @@
-//! Ends what the tests started when the test process ends, however it ends: a panic in a
+//! Ends everything that the tests started when the test process ends in any way: by a panic in a
 //! destructor, an interrupt, or SIGKILL.
 
 use std::{
@@ -9,9 +9,9 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
 };
 
-/// Reads what to hold (`+p PID`, `+d DIRECTORY`) and what to let go (`-p`, `-d`); at the end of its
-/// input, which comes when the process that holds the other end of the pipe is gone, it kills and
-/// removes what it still holds.
+/// Reads what to hold (`+p PID`, `+d DIRECTORY`) and what to release (`-p`, `-d`). At the end of
+/// its input, when the process at the other end of the pipe is gone, it kills and removes what it
+/// still holds.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 declare -A processes directories
@@ -47,7 +47,7 @@ static LEASH: LazyLock<Mutex<Leash>> = LazyLock::new(|| {
 
 fn say(operation: &str, value: &str) {
     let mut leash = LEASH.lock().unwrap_or_else(PoisonError::into_inner);
-    // Should the leash be gone, destructors still clean up; only a killed test process would leave
+    // Without the leash, destructors still clean up. Only a killed test process would leave
     // something behind.
     if let Err(error) = writeln!(leash.input, "{operation} {value}") {
         eprintln!("the leash is gone: {error}");
@@ -59,7 +59,7 @@ pub fn hold_process(pid: u32) {
     say("+p", &pid.to_string());
 }
 
-/// Lets go a process that has been waited for.
+/// Releases a process that has been waited for.
 pub fn release_process(pid: u32) {
     say("-p", &pid.to_string());
 }
@@ -69,20 +69,20 @@ pub fn release_process(pid: u32) {
 pub struct Directory(tempfile::TempDir);
 
 impl Directory {
-    /// A new empty directory.
+    /// Creates an empty directory.
     pub fn create() -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("outrider-test-").tempdir()?;
         say("+d", &directory.path().display().to_string());
         Ok(Self(directory))
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// A file in it, open for appending.
+    /// Opens a file in it for appending.
     pub fn append(&self, name: &str) -> anyhow::Result<File> {
         Ok(File::options().create(true).append(true).open(self.path().join(name))?)
     }

@@ -1,7 +1,7 @@
-//! The harness of the tests that cross crates: real PostgreSQL and Redis servers, the real binary
-//! in one process or as six, a receiver that answers as told, and clients for REST and gRPC.
+//! The harness of tests that cross crates: real PostgreSQL and Redis servers, the real binary in
+//! one process or in six, a receiver with configurable answers, and clients for REST and gRPC.
 //!
-//! It must never link a role: what it tests is the binary, from outside, as its users meet it.
+//! It must never link a role, because it tests the binary from outside, as users see it.
 
 pub mod attacker;
 pub mod client;

@@ -1,8 +1,8 @@
-//! What a process wrote, for people who look at a failed test.
+//! The output of processes, for people who examine a failed test.
 
 use std::{fs, path::Path};
 
-/// The last lines of a file; a line that says so when it cannot be read.
+/// Returns the last lines of a file, or a line that says that it cannot be read.
 #[must_use]
 pub fn tail(path: &Path, lines: usize) -> String {
     match fs::read(path) {
@@ -15,7 +15,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
     }
 }
 
-/// Without what libraries say at the levels that are for programmers.
+/// Removes the lines of libraries at levels for programmers.
 #[must_use]
 pub fn for_people(text: &str) -> String {
     let is_chatty = |line: &str| {
@@ -28,7 +28,7 @@ pub fn for_people(text: &str) -> String {
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// The last lines of several files, each under its name.
+/// Returns the last lines of several files, each under its name.
 #[must_use]
 pub fn tails<'a>(paths: impl IntoIterator<Item = &'a Path>, lines: usize) -> String {
     paths

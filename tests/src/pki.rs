@@ -1,4 +1,4 @@
-//! An authority for certificates, and what it vouches for, in files.
+//! A certificate authority and the certificates that it issues, in files.
 
 use std::{
     fs,
@@ -10,14 +10,14 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::leash::Directory;
 
-/// An authority with a directory of its own, removed with it.
+/// An authority with its own directory, which is removed with it.
 #[derive(Debug)]
 pub struct Pki {
     directory: Directory,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// The files of one who was vouched for.
+/// The files of an issued certificate.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The certificate, in PEM.
@@ -29,7 +29,7 @@ pub struct Identity {
 }
 
 impl Pki {
-    /// A new authority.
+    /// Creates an authority.
     pub fn create() -> Result<Self> {
         let directory = Directory::create()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -40,13 +40,13 @@ impl Pki {
         Ok(Self { directory, issuer: Issuer::new(params, key) })
     }
 
-    /// Writes a new certificate for 127.0.0.1 and localhost under a name; a former one of the name
-    /// is replaced.
+    /// Writes a new certificate for 127.0.0.1 and localhost under a name. It replaces an earlier
+    /// one of that name.
     pub fn issue(&self, name: &str) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
         let mut params = CertificateParams::new(hosts)?;
-        // With the name of its issuer it would look as if it had signed itself.
+        // With the name of its issuer, it would look self-signed.
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer)?;
         let identity = Identity {
@@ -59,7 +59,7 @@ impl Pki {
         Ok(identity)
     }
 
-    /// Writes a certificate for 127.0.0.1 that vouches for itself, as an authority or as a server.
+    /// Writes a self-signed certificate for 127.0.0.1, of an authority or of a server.
     pub fn self_signed(&self, name: &str, is_authority: bool) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
@@ -74,7 +74,7 @@ impl Pki {
         Ok(Identity { authority: certificate.clone(), certificate, private_key })
     }
 
-    /// The file of the authority's certificate.
+    /// Returns the file of the authority's certificate.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.path("authority.pem")

@@ -7,17 +7,17 @@ use std::{
 
 use outrider_model::address::Policy;
 
-/// Below the range from which the kernel takes ports for outgoing connections, so that a server
-/// that is killed finds its port free when it is started again.
+/// This is below the kernel's range for outgoing connections, so a killed server finds its port
+/// free when it is restarted.
 const FIRST: u32 = 18_000;
 const COUNT: u32 = 14_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A port that nobody listens on and that this process does not give out again.
+/// Returns a port on which nothing listens. This process never returns the same one again.
 #[must_use]
 pub fn free() -> u16 {
-    // Each test process begins elsewhere, so that several at once seldom try the same ports.
+    // Each test process begins at another port, so that simultaneous ones rarely try the same.
     let offset = std::process::id().wrapping_mul(131) % COUNT;
     let policy = Policy::default();
     for _ in 0..COUNT {

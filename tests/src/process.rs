@@ -1,4 +1,4 @@
-//! A server process under the harness: signals, waiting, and its log.
+//! A server process of the harness: signals, waiting, and its log.
 
 use std::{
     fs::File,
@@ -13,18 +13,18 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{leash, leash::Directory, logs, shapes::debug_shape, wait::wait_blocking};
 
-/// A signal, by the name that `kill` knows.
+/// A signal that `kill` can send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Asks to end.
+    /// SIGTERM asks the process to end.
     Terminate,
-    /// Freezes.
+    /// SIGSTOP freezes it.
     Stop,
-    /// Goes on after `Stop`.
+    /// SIGCONT continues it after `Stop`.
     Continue,
-    /// Asks to read its files again.
+    /// SIGHUP asks it to read its files again.
     HangUp,
-    /// Ends at once.
+    /// SIGKILL ends it at once.
     Kill,
 }
 
@@ -47,19 +47,19 @@ pub fn signal_to(id: u32, signal: Signal) -> Result<()> {
     Ok(())
 }
 
-/// A running process; killed when dropped.
+/// A running process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    /// Bytes of the log whose words were looked at.
+    /// How many bytes of the log were checked.
     looked_at: Mutex<u64>,
     ended: bool,
 }
 
 impl Process {
-    /// Starts a command whose output goes to `NAME.log` in the directory.
+    /// Starts a command, whose output goes to `NAME.log` in the directory.
     pub fn start(name: &str, mut command: Command, directory: &Directory) -> Result<Self> {
         let file = format!("{name}.log");
         let output = directory.append(&file)?;
@@ -81,21 +81,21 @@ impl Process {
         self.child.id()
     }
 
-    /// The file with its output.
+    /// Returns the file with its output.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Fails when a line of its log looks as if Debug had written it. What was looked at before is
-    /// not looked at again.
+    /// Fails if a line of its log looks like the output of Debug. Lines that were checked before
+    /// are not checked again.
     pub fn check_words(&self) -> Result<()> {
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(mut file) = File::open(&self.log) else { return Ok(()) };
         file.seek(SeekFrom::Start(*looked_at))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        // The last line may be half written.
+        // The last line may be incomplete.
         bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
         *looked_at += bytes.len() as u64;
         match debug_shape(&logs::for_people(&String::from_utf8_lossy(&bytes))) {
@@ -112,7 +112,7 @@ impl Process {
         signal_to(self.id(), signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
-    /// Its exit status if it has ended.
+    /// Returns its exit status if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten()?;
         if !self.ended {
@@ -122,13 +122,13 @@ impl Process {
         Some(status)
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     pub fn wait(&mut self, bound: Duration) -> Result<ExitStatus> {
         let what = format!("{} ends", self.name);
         wait_blocking(&what, bound, || self.ended())
     }
 
-    /// Kills it at once and waits for its end.
+    /// Kills it and waits until it has ended.
     pub fn kill(&mut self) -> Result<()> {
         if self.ended().is_none() {
             self.signal(Signal::Kill)?;

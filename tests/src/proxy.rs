@@ -14,7 +14,7 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-/// Passes bytes on; it ends when dropped, with its connections.
+/// Forwards bytes. Dropping it ends it with its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -25,7 +25,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one before an address such as `127.0.0.1:8080`.
+    /// Starts a proxy in front of an address such as `127.0.0.1:8080`.
     pub async fn start(target: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -53,24 +53,24 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Passes new connections on to another address.
+    /// Forwards new connections to another address.
     pub fn turn_to(&self, target: &str) {
         self.spread([target]);
     }
 
-    /// Passes new connections on to these in turn; to the next one when one does not accept.
+    /// Forwards new connections to these addresses in turn, and skips those that do not accept.
     pub fn spread<'a>(&self, targets: impl IntoIterator<Item = &'a str>) {
         *self.targets.lock().unwrap_or_else(PoisonError::into_inner) =
             targets.into_iter().map(str::to_owned).collect();
     }
 
-    /// From now on nothing passes on the connections there are, and nobody is told: as when a host
-    /// is gone. New ones are as before.
+    /// Makes the existing connections silent without closing them, as if a host had disappeared.
+    /// New connections work.
     pub fn fall_silent(&self) {
         self.silence.notify_waiters();
     }
 
-    /// Cuts all connections, whatever is under way on them; how many there were.
+    /// Cuts all connections, whatever is in flight on them. Returns how many there were.
     pub fn cut(&self) -> usize {
         let connections =
             std::mem::take(&mut *self.connections.lock().unwrap_or_else(PoisonError::into_inner));
@@ -116,9 +116,9 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, silenced: impl Futur
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
     tokio::select! {
-        // An error is a side that is gone, and with it goes the other.
+        // On an error one side is gone, so the other is closed as well.
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-        // Both stay open.
+        // Both sides stay open.
         () = silenced => std::future::pending().await,
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         let proxy = Proxy::start(&nobody).await.unwrap();
         proxy.spread([nobody.as_str(), &address(&one), &address(&other)]);
         for _ in 0..6 {
-            // A client each: connections are spread, not requests.
+            // Each has its own client, because connections are spread and not requests.
             let client = Rest::new(&proxy.url(), None);
             assert_eq!(client.send(http::Method::POST, "/a", "x").await.unwrap().status, 200);
         }
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(client.send(http::Method::POST, "/a", "x").await.unwrap().status, 200);
         assert_eq!((proxy.cut(), proxy.cut()), (1, 0));
         receiver.answer("/b", [crate::Answer::Hang]);
-        // Another client: the first may not know yet that its connection is gone.
+        // Use another client, because the first may not know yet that its connection is gone.
         let other = Rest::new(&proxy.url(), None);
         let hanging = other.send(http::Method::POST, "/b", "x");
         let cut = async {

@@ -1,4 +1,4 @@
-//! An endpoint that speaks bytes: it answers as no honest server would.
+//! An endpoint that sends bytes, and answers as no honest server would.
 
 use std::{
     collections::HashMap,
@@ -26,18 +26,18 @@ use tokio_rustls::{
 
 use crate::pki::Identity;
 
-/// What the endpoint does, once it has read a request.
+/// What the endpoint does after it has read a request.
 #[derive(Debug, Clone)]
 pub enum Act {
     /// Sends these bytes.
     Send(&'static str),
     /// Sends them until the other side closes.
     Repeat(&'static str),
-    /// Sends these bytes one by one, with a pause after each.
+    /// Sends these bytes one at a time, with a pause after each.
     Drip(&'static str, Duration),
-    /// Sends nothing more, until the other side closes.
+    /// Sends nothing until the other side closes.
     Hang,
-    /// Closes the connection; under TLS without a word.
+    /// Closes the connection, with TLS without a closing alert.
     Close,
     /// Resets the connection.
     Reset,
@@ -45,7 +45,7 @@ pub enum Act {
     Below(&'static [u8]),
 }
 
-/// What is read before the acts begin.
+/// How much is read before the acts begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reads {
     Request,
@@ -53,10 +53,10 @@ enum Reads {
     Nothing,
 }
 
-/// How long an endpoint that reads nothing keeps a connection: it does not see its end.
+/// How long an endpoint that reads nothing keeps a connection, because it does not notice its end.
 const DEAF: Duration = Duration::from_secs(60);
 
-/// The endpoint; it ends when dropped.
+/// The endpoint. Dropping it ends it.
 #[derive(Debug)]
 pub struct RawReceiver {
     address: SocketAddr,
@@ -68,25 +68,25 @@ pub struct RawReceiver {
 
 #[derive(Clone)]
 struct Script {
-    /// For each request on a connection; the last one's are for all that follow.
+    /// The acts for each request on a connection. The last ones are for all further requests.
     acts: Arc<[Vec<Act>]>,
     reads: Reads,
     requests: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl RawReceiver {
-    /// Does this to every request.
+    /// Starts an endpoint that does this for every request.
     pub async fn start(acts: &[Act]) -> Result<Self> {
         Self::start_each(&[acts]).await
     }
 
-    /// Does these things to the first request on each connection, those to the second, and so on;
-    /// the last ones to all that follow.
+    /// Starts an endpoint that does the first acts for the first request on each connection, the
+    /// second for the second, and so on. The last ones are for all further requests.
     pub async fn start_each(acts: &[&[Act]]) -> Result<Self> {
         Self::listen("127.0.0.1:0", acts, Reads::Request, None).await
     }
 
-    /// The same under TLS.
+    /// The same with TLS.
     pub async fn start_each_tls(acts: &[&[Act]], identity: &Identity) -> Result<Self> {
         Self::listen(
             "127.0.0.1:0",
@@ -97,27 +97,27 @@ impl RawReceiver {
         .await
     }
 
-    /// Does this to every request on a port of the caller's choice.
+    /// Starts an endpoint on this port that does this for every request.
     pub async fn start_on(port: u16, acts: &[Act]) -> Result<Self> {
         Self::listen(&format!("127.0.0.1:{port}"), &[acts], Reads::Request, None).await
     }
 
-    /// Does this as soon as it has read the head of a request.
+    /// Starts an endpoint that does this as soon as it has read the head of a request.
     pub async fn start_early(acts: &[Act]) -> Result<Self> {
         Self::listen("127.0.0.1:0", &[acts], Reads::Head, None).await
     }
 
-    /// Does this to every request under TLS.
+    /// Starts an endpoint with TLS that does this for every request.
     pub async fn start_tls(acts: &[Act], identity: &Identity) -> Result<Self> {
         Self::start_each_tls(&[acts], identity).await
     }
 
-    /// Does this to every connection, and never reads anything.
+    /// Starts an endpoint that does this on every connection and never reads anything.
     pub async fn start_deaf(acts: &[Act]) -> Result<Self> {
         Self::listen("127.0.0.1:0", &[acts], Reads::Nothing, None).await
     }
 
-    /// The same endpoint under a URL with another scheme.
+    /// Returns the same endpoint with another scheme in its URL.
     #[must_use]
     pub fn with_scheme(mut self, scheme: &'static str) -> Self {
         self.scheme = scheme;
@@ -159,7 +159,7 @@ impl RawReceiver {
         format!("{}://{}/", self.scheme, self.address)
     }
 
-    /// How often an event came.
+    /// Returns how often an event arrived.
     #[must_use]
     pub fn count(&self, event: &str) -> usize {
         self.requests
@@ -188,7 +188,7 @@ fn acceptor(certificate: &Path, private_key: &Path) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A connection, plain or under TLS.
+/// A connection, with or without TLS.
 trait Wire: AsyncRead + AsyncWrite + Unpin {
     fn tcp(&mut self) -> &mut TcpStream;
 }
@@ -258,7 +258,7 @@ impl Script {
     }
 }
 
-/// None when the connection is over.
+/// Returns `None` when the connection has ended.
 async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
     match act {
         Act::Send(bytes) => stream.write_all(bytes.as_bytes()).await.ok()?,
@@ -280,7 +280,7 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
         }
         Act::Close => return None,
         Act::Reset => {
-            // What was sent before shall arrive before the reset.
+            // The bytes before must arrive before the reset.
             tokio::time::sleep(Duration::from_millis(50)).await;
             stream.tcp().set_zero_linger().ok()?;
             return None;

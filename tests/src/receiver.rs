@@ -1,5 +1,4 @@
-//! A server that receives webhooks on the loopback: it records what comes and answers as it was
-//! told.
+//! A server on the loopback that receives webhooks, records them, and gives configured answers.
 
 use std::{
     collections::HashMap,
@@ -20,48 +19,48 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// How to answer one request.
+/// The answer to one request.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// At once, with this status and a short body.
+    /// Immediately, with this status and a short body.
     Status(u16),
-    /// At once, with a status, headers and a body.
+    /// Immediately, with a status, headers and a body.
     Full(u16, Vec<(&'static str, String)>, Bytes),
-    /// With a status, after a time.
+    /// With a status, after some time.
     After(Duration, u16),
     /// Never.
     Hang,
-    /// By closing the connection.
+    /// Closes the connection.
     Close,
 }
 
-/// One request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Without the query.
+    /// The path without the query.
     pub path: String,
-    /// Without its question mark; empty when there is none.
+    /// The query without the question mark. Empty if there is none.
     pub query: String,
     /// The method.
     pub method: String,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body; empty in a receiver that only counts.
+    /// The body. Empty in a receiver that only counts.
     pub body: Bytes,
-    /// When its body was complete.
+    /// When the body was complete.
     pub at: Instant,
-    /// The same by the wall clock.
+    /// The same time on the wall clock.
     pub time: SystemTime,
 }
 
 impl Received {
-    /// A header's value, or an empty text.
+    /// Returns a header's value, or an empty text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The event's id as the receiver sees it.
+    /// Returns the event's id as the receiver sees it.
     #[must_use]
     pub fn id(&self) -> &str {
         self.header("webhook-id")
@@ -70,8 +69,8 @@ impl Received {
 
 #[derive(Debug, Default)]
 struct PathState {
-    /// The answers to the first, second, … request with the same webhook-id; the last one repeats.
-    /// Empty: 200.
+    /// The answers to the first, second, … request with the same webhook-id. The last one repeats.
+    /// Empty means 200.
     answers: Vec<Answer>,
     counts: HashMap<String, usize>,
     received: Vec<Received>,
@@ -83,8 +82,8 @@ struct PathState {
 struct State {
     keep: bool,
     paths: Mutex<HashMap<String, PathState>>,
-    /// On all paths together, so that a benchmark may ask at any moment, however many paths there
-    /// are.
+    /// Counted on all paths together, so that a benchmark can read it at any moment, however many
+    /// paths there are.
     distinct: AtomicUsize,
     duplicates: AtomicUsize,
 }
@@ -95,7 +94,7 @@ impl State {
     }
 }
 
-/// The server; it ends when dropped.
+/// The server. Dropping it ends it.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -104,12 +103,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one that records everything.
+    /// Starts a receiver that records everything.
     pub async fn start() -> Result<Self> {
         Self::launch(true).await
     }
 
-    /// Starts one that only counts requests per webhook-id: for benchmarks.
+    /// Starts a receiver for benchmarks, which only counts requests per webhook-id.
     pub async fn start_counting() -> Result<Self> {
         Self::launch(false).await
     }
@@ -132,7 +131,7 @@ impl Receiver {
         self.server().abort();
     }
 
-    /// Listens again, on the same address, and remembers what came before.
+    /// Listens again on the same address, and keeps earlier records.
     pub async fn come_back(&self) -> Result<()> {
         let listener = TcpListener::bind(self.address).await?;
         *self.server() = tokio::spawn(serve(listener, Arc::clone(&self.state)));
@@ -143,26 +142,27 @@ impl Receiver {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The URL of a path, which begins with a slash.
+    /// Returns the URL of a path, which begins with a slash.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// How to answer the first, second, … request of each webhook-id on a path; the last answer
+    /// Sets the answers to the first, second, … request of each webhook-id on a path. The last one
     /// repeats.
     pub fn answer(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
         self.state.paths().entry(path.to_owned()).or_default().answers =
             answers.into_iter().collect();
     }
 
-    /// Everything that came on a path, in the order of arrival.
+    /// Returns all requests on a path, in the order of arrival.
     #[must_use]
     pub fn received(&self, path: &str) -> Vec<Received> {
         self.state.paths().get(path).map(|state| state.received.clone()).unwrap_or_default()
     }
 
-    /// What came on a path and was not taken before, in the order of arrival; the counts stay.
+    /// Takes the requests on a path that were not taken before, in the order of arrival. Counts do
+    /// not change.
     #[must_use]
     pub fn take(&self, path: &str) -> Vec<Received> {
         self.state
@@ -172,31 +172,31 @@ impl Receiver {
             .unwrap_or_default()
     }
 
-    /// What came on a path for one event.
+    /// Returns the requests on a path for one event.
     #[must_use]
     pub fn received_of(&self, path: &str, id: &str) -> Vec<Received> {
         self.received(path).into_iter().filter(|received| received.id() == id).collect()
     }
 
-    /// How often each webhook-id came on a path.
+    /// Returns how often each webhook-id arrived on a path.
     #[must_use]
     pub fn counts(&self, path: &str) -> HashMap<String, usize> {
         self.state.paths().get(path).map(|state| state.counts.clone()).unwrap_or_default()
     }
 
-    /// How many different webhook-ids came on a path.
+    /// Returns how many different webhook-ids arrived on a path.
     #[must_use]
     pub fn distinct(&self, path: &str) -> usize {
         self.state.paths().get(path).map_or(0, |state| state.counts.len())
     }
 
-    /// How many requests came on a path, repeated ones too.
+    /// Returns how many requests arrived on a path, including repeated ones.
     #[must_use]
     pub fn total(&self, path: &str) -> usize {
         self.state.paths().get(path).map_or(0, |state| state.counts.values().sum())
     }
 
-    /// How many requests came on a path beyond the first of each webhook-id.
+    /// Returns how many requests arrived on a path beyond the first of each webhook-id.
     #[must_use]
     pub fn duplicates(&self, path: &str) -> usize {
         self.state
@@ -205,20 +205,20 @@ impl Receiver {
             .map_or(0, |state| state.counts.values().map(|count| count - 1).sum())
     }
 
-    /// How many different webhook-ids came on each path, over all paths; cheap.
+    /// Returns the sum over all paths of different webhook-ids. This is cheap.
     #[must_use]
     pub fn distinct_on_all(&self) -> usize {
         self.state.distinct.load(Ordering::Relaxed)
     }
 
-    /// How many requests came beyond the first of each webhook-id on each path, over all paths;
+    /// Returns the sum over all paths of requests beyond the first of each webhook-id. This is
     /// cheap.
     #[must_use]
     pub fn duplicates_on_all(&self) -> usize {
         self.state.duplicates.load(Ordering::Relaxed)
     }
 
-    /// The most requests that were open at once on a path.
+    /// Returns the highest number of requests that were open at once on a path.
     #[must_use]
     pub fn peak(&self, path: &str) -> usize {
         self.state.paths().get(path).map_or(0, |state| state.peak)
@@ -240,7 +240,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         let state = Arc::clone(&state);
         connections.spawn(async move {
             let service = service_fn(|request| handle(&state, request));
-            // An error here is a client that went away, or an answer that says to close.
+            // An error here means that the client left, or that the answer closes the connection.
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -268,7 +268,7 @@ impl From<Infallible> for Closed {
     }
 }
 
-/// Counts a request as open until it is dropped, by an answer or because the client went away.
+/// Counts a request as open until it is dropped, because it was answered or the client left.
 struct Open<'a>(&'a State, String);
 
 impl Drop for Open<'_> {

@@ -1,7 +1,7 @@
-//! Texts that look as if Rust's Debug had written them. No person should read such a text: in a
-//! log, an answer, or on a terminal.
+//! Finds texts that look like the output of Rust's Debug, which must not appear in logs, answers,
+//! or on a terminal.
 
-/// Marks that no sentence of ours holds.
+/// Marks that no text for people contains.
 const MARKS: [&str; 9] = [
     "\\u{",
     "=None",
@@ -13,16 +13,16 @@ const MARKS: [&str; 9] = [
     "code: '",
     "message: \"",
 ];
-/// Constructors, where they are words of their own.
+/// Constructors, if they are separate words.
 const CONSTRUCTORS: [&str; 3] = ["Some", "Ok", "Err"];
 
-/// The first line that looks so.
+/// Returns the first such line.
 #[must_use]
 pub fn debug_shape(text: &str) -> Option<&str> {
     text.lines().find(|line| MARKS.iter().any(|mark| line.contains(mark)) || holds_a_value(line))
 }
 
-/// Whether a line holds a value as Debug writes it: `Name(value`, or `Name { field: `.
+/// Whether a line contains a value as Debug writes it: `Name(value`, or `Name { field: `.
 fn holds_a_value(line: &str) -> bool {
     let brackets = line.char_indices().filter(|(_, character)| matches!(character, '(' | '{'));
     brackets.into_iter().any(|(at, bracket)| {
@@ -49,7 +49,7 @@ fn last_word(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// As types and variants are named: a capital, and a small letter after it.
+/// Whether a word looks like the name of a type or variant: a capital followed by a small letter.
 fn is_name_of_type(word: &str) -> bool {
     word.starts_with(|first: char| first.is_ascii_uppercase())
         && word.contains(|character: char| character.is_ascii_lowercase())

@@ -1,17 +1,17 @@
-//! What a process has used, from /proc.
+//! The resource usage of processes, from /proc.
 
 use std::{collections::HashMap, fs, time::Duration};
 
 /// CPU time and memory of a process and its descendants.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
-    /// CPU time in user and kernel mode, of children that ended too.
+    /// CPU time in user and kernel mode, including that of children that have ended.
     pub cpu: Duration,
-    /// Memory in bytes, as [`memory`] has it.
+    /// Memory in bytes, as [`memory`] returns it.
     pub memory: u64,
 }
 
-/// Ticks per second in /proc: 100 on every architecture that Linux runs on with its defaults.
+/// Ticks per second in /proc, which are 100 on every architecture with Linux's defaults.
 const TICKS: u32 = 100;
 
 struct Row {
@@ -19,7 +19,7 @@ struct Row {
     ticks: u64,
 }
 
-/// The usage of these processes and of all that descend from them.
+/// Returns the usage of these processes and all of their descendants.
 #[must_use]
 pub fn of(roots: &[u32]) -> Usage {
     let rows = table();
@@ -35,13 +35,13 @@ pub fn of(roots: &[u32]) -> Usage {
     sum(rows.iter().filter(|(pid, _)| belongs(**pid)))
 }
 
-/// The processes whose parent is this one.
+/// Returns the children of this process.
 #[must_use]
 pub fn children(parent: u32) -> Vec<u32> {
     table().into_iter().filter(|(_, row)| row.parent == parent).map(|(pid, _)| pid).collect()
 }
 
-/// The usage of one process alone.
+/// Returns the usage of one process.
 #[must_use]
 pub fn of_one(pid: u32) -> Usage {
     let row = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| row(&stat));
@@ -55,9 +55,8 @@ fn sum<'a>(rows: impl Iterator<Item = (&'a u32, &'a Row)>) -> Usage {
     Usage { cpu: Duration::from_millis(ticks * 1_000 / u64::from(TICKS)), memory }
 }
 
-/// The memory of one process alone in bytes: of pages that processes share, each counts its part
-/// (PSS). Where that may not be read, all of its resident pages (RSS); 0 when there is no such
-/// process.
+/// Returns the memory of one process in bytes, with its part of shared pages (PSS). If that cannot
+/// be read, returns its resident pages (RSS), and 0 if there is no such process.
 #[must_use]
 pub fn memory(pid: u32) -> u64 {
     let told = |file: &str, key: &str| {
@@ -66,22 +65,22 @@ pub fn memory(pid: u32) -> u64 {
     told("smaps_rollup", "Pss:").or_else(|| told("status", "VmRSS:")).unwrap_or(0) * 1_024
 }
 
-/// The resident pages (RSS) of one process alone, in bytes; 0 when there is no such process.
+/// Returns the resident pages (RSS) of one process in bytes, or 0 if there is no such process.
 #[must_use]
 pub fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     kibibytes(&status, "VmRSS:").unwrap_or(0) * 1_024
 }
 
-/// The most resident pages (RSS) that a process had since [`forget_peak`], in bytes; 0 when there
-/// is no such process.
+/// Returns the most resident pages (RSS) that a process had since [`forget_peak`], in bytes, or 0
+/// if there is no such process.
 #[must_use]
 pub fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     kibibytes(&status, "VmHWM:").unwrap_or(0) * 1_024
 }
 
-/// From now on [`peak`] begins with what a process has.
+/// Resets [`peak`] to the current value.
 pub fn forget_peak(pid: u32) -> std::io::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5")
 }
@@ -101,12 +100,12 @@ fn table() -> HashMap<u32, Row> {
         .collect()
 }
 
-/// The fields behind the command's name, which may hold spaces and parentheses.
+/// Reads the fields after the command's name, which may contain spaces and parentheses.
 fn row(stat: &str) -> Option<Row> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    // utime, stime, cutime and cstime: the time of living processes and of children that were
-    // waited for.
+    // utime, stime, cutime and cstime: the time of the process and of children that were waited
+    // for.
     let ticks = (11..=14).map(number).sum::<Option<u64>>()?;
     Some(Row { parent: u32::try_from(number(1)?).ok()?, ticks })
 }

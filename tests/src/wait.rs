@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a time.
+//! Waits for a condition, never for a fixed time.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks `condition` until it gives a value; an error that says `what` when `bound` has passed.
+/// Calls `condition` until it returns a value. When `bound` has passed, fails with an error that
+/// says `what`.
 pub async fn wait_until<T>(
     what: &str,
     bound: Duration,
@@ -24,7 +25,7 @@ pub async fn wait_until<T>(
     }
 }
 
-/// The same without a runtime.
+/// Does the same without a runtime.
 pub fn wait_blocking<T>(
     what: &str,
     bound: Duration,

@@ -1,4 +1,4 @@
-//! Connections of clients, plain or by TLS.
+//! Connections of clients, with or without TLS.
 
 use std::{
     fs, io,
@@ -31,7 +31,7 @@ use tokio_rustls::{
 
 use crate::pki::Identity;
 
-/// A client's TLS: trusts one authority, and presents a certificate if it has one.
+/// Returns a client's TLS, which trusts one authority and presents a certificate if there is one.
 pub fn tls(authority: &Path, identity: Option<&Identity>) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&fs::read(authority)?)?)?;
@@ -51,7 +51,7 @@ pub fn tls(authority: &Path, identity: Option<&Identity>) -> Result<TlsConnector
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Connects by TLS to a host and port of the loopback.
+/// Connects over TLS to a host and port of the loopback.
 pub async fn connect_tls(tls: &TlsConnector, address: &str) -> Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -135,7 +135,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// The certificate that a server presents, in DER.
+/// Returns the certificate that a server presents, in DER.
 pub async fn presented(authority: &Path, address: &str) -> Result<Vec<u8>> {
     let stream = connect_tls(&tls(authority, None)?, address).await?;
     let certificates = stream.get_ref().1.peer_certificates().context("no certificate")?;

@@ -1,5 +1,5 @@
-//! A gRPC client of every public method, by the descriptors: messages are JSON here and bytes on
-//! the wire.
+//! A gRPC client for every public method, made from the descriptors. Messages are JSON here and
+//! bytes on the wire.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// No answer begins later, or the server hangs.
+/// The time within which an answer must begin.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The packages that the gateway mounts.
 const PUBLIC: [&str; 3] = ["outrider.ingest.v1", "outrider.dispatch.v1", "outrider.admin.v1"];
 
-/// Every method that the gateway serves of our own protos.
+/// Returns every method of Outrider's protos that the gateway serves.
 pub fn public_methods() -> Vec<MethodDescriptor> {
     let services =
         DESCRIPTORS.services().filter(|service| PUBLIC.contains(&service.package_name()));
     services.flat_map(|service: ServiceDescriptor| service.methods().collect::<Vec<_>>()).collect()
 }
 
-/// The scope that a method declares, such as `SCOPE_EVENTS_READ`.
+/// Returns the scope that a method declares, such as `SCOPE_EVENTS_READ`.
 pub fn scope(method: &MethodDescriptor) -> Result<String> {
     let option = DESCRIPTORS
         .get_extension_by_name("outrider.options.v1.scope")
@@ -46,18 +46,18 @@ pub fn scope(method: &MethodDescriptor) -> Result<String> {
     }
 }
 
-/// What a call comes to, as soon as that is clear.
+/// The outcome of a call, as soon as it is known.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The answer, or the first one of a stream.
+    /// The answer, or the first message of a stream.
     Answer(DynamicMessage),
-    /// A stream that was let in and says nothing yet.
+    /// A stream that was accepted and has sent nothing yet.
     Open,
     /// A refusal.
     Refused(Box<Status>),
 }
 
-/// A connection without an API key of its own.
+/// A connection without an API key.
 #[derive(Debug, Clone)]
 pub struct Dynamic(Channel);
 
@@ -67,9 +67,9 @@ impl Dynamic {
         Ok(Self(Endpoint::from_shared(base.to_owned())?.connect().await?))
     }
 
-    /// Calls a method with a message in proto3's JSON. Of a method that streams, the message is the
-    /// first of the client, whose side stays open; the first word of the server decides. A stream
-    /// that is silent for `patience` counts as open.
+    /// Calls a method with a message in proto3's JSON. If the method streams, this is the client's
+    /// first message, the client's side stays open, and the first message of the server decides. A
+    /// stream that is silent for `patience` counts as open.
     pub async fn call(
         &self,
         method: &MethodDescriptor,

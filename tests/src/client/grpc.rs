@@ -26,7 +26,7 @@ use tonic::{
 pub struct Bearer(MetadataValue<Ascii>);
 
 impl Bearer {
-    /// Of a token.
+    /// Makes the header of a token.
     pub fn new(token: &str) -> Result<Self> {
         Ok(Self(format!("Bearer {token}").parse()?))
     }
@@ -54,7 +54,7 @@ impl Grpc {
         Self::with_bearer(base, Bearer::new(token)?).await
     }
 
-    /// The same with a key that is known already.
+    /// Connects with a known key.
     pub async fn with_bearer(base: &str, bearer: Bearer) -> Result<Self> {
         Self::over(Endpoint::from_shared(base.to_owned())?, bearer).await
     }
@@ -72,37 +72,37 @@ impl Grpc {
         Ok(Self { channel: endpoint.connect().await?, bearer })
     }
 
-    /// Publishing.
+    /// The client of IngestService.
     #[must_use]
     pub fn ingest(&self) -> IngestServiceClient<Guarded> {
         IngestServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// Events.
+    /// The client of EventService.
     #[must_use]
     pub fn events(&self) -> EventServiceClient<Guarded> {
         EventServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// Deliveries and attempts.
+    /// The client of DeliveryService.
     #[must_use]
     pub fn deliveries(&self) -> DeliveryServiceClient<Guarded> {
         DeliveryServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// Projects.
+    /// The client of ProjectService.
     #[must_use]
     pub fn projects(&self) -> ProjectServiceClient<Guarded> {
         ProjectServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// Endpoints.
+    /// The client of EndpointService.
     #[must_use]
     pub fn endpoints(&self) -> EndpointServiceClient<Guarded> {
         EndpointServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
-    /// Event types.
+    /// The client of EventTypeService.
     #[must_use]
     pub fn event_types(&self) -> EventTypeServiceClient<Guarded> {
         EventTypeServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())

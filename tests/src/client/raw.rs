@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, for requests that no honest client sends.
+//! HTTP/1.1 as bytes, for requests that no honest client sends.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use tokio::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What came back.
+/// The answer.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The status; 0 when the connection ended without an answer.
+    /// The status, or 0 if the connection ended without an answer.
     pub status: u16,
-    /// Everything that was received, as text.
+    /// Everything that arrived, as text.
     pub text: String,
-    /// How many bytes were sent before the answer came or the connection ended.
+    /// How many bytes were sent before the answer arrived or the connection ended.
     pub sent: usize,
 }
 
-/// Sends parts one after the other until an answer comes, then reads to the end of the connection.
-/// The request must say `Connection: close`.
+/// Sends parts one after the other until an answer arrives, then reads to the end of the
+/// connection. The request must have `Connection: close`.
 pub async fn exchange(address: &str, parts: impl IntoIterator<Item = Vec<u8>>) -> Result<Exchange> {
     let (mut reader, mut writer) = TcpStream::connect(address).await?.into_split();
     let mut answer = Vec::new();

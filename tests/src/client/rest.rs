@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::connect::{Connector, tls};
 
-/// No answer takes longer, or the server hangs.
+/// The time within which every answer must be complete.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Speaks JSON over HTTP/1.1 to one server with one API key.
+/// Calls one server with JSON over HTTP/1.1 and one API key.
 #[derive(Debug, Clone)]
 pub struct Rest {
     base: String,
@@ -35,13 +35,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body)
             .with_context(|| format!("{} with no JSON: {:?}", self.status, self.body))
     }
 
-    /// The body as JSON if the status is 2xx.
+    /// Parses the body as JSON. Fails unless the status is 2xx.
     pub fn success(self) -> Result<Value> {
         ensure!(
             self.status.is_success(),
@@ -52,7 +52,7 @@ impl Reply {
         self.json()
     }
 
-    /// The stable reason of an error, or an empty text.
+    /// Returns the stable reason of an error, or an empty text.
     #[must_use]
     pub fn reason(&self) -> String {
         self.json()
@@ -61,7 +61,7 @@ impl Reply {
             .unwrap_or_default()
     }
 
-    /// The fields that an error names.
+    /// Returns the fields that an error names.
     #[must_use]
     pub fn fields(&self) -> Vec<String> {
         let value = self.json().unwrap_or_default();
@@ -74,14 +74,14 @@ impl Reply {
 }
 
 impl Rest {
-    /// For a base URL such as `http://127.0.0.1:8080`.
+    /// Creates a client for a base URL such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: &str, token: Option<&str>) -> Self {
         Self::over(base, token, Connector(None))
     }
 
-    /// For a base URL such as `https://127.0.0.1:8080` whose server has a certificate of an
-    /// authority.
+    /// Creates a client for a base URL such as `https://127.0.0.1:8080`, whose server has a
+    /// certificate of this authority.
     pub fn trusting(base: &str, token: Option<&str>, authority: &Path) -> Result<Self> {
         Ok(Self::over(base, token, Connector(Some(tls(authority, None)?))))
     }
@@ -97,13 +97,13 @@ impl Rest {
         }
     }
 
-    /// The same connections with another API key, or none.
+    /// Returns a client with the same connections and another API key, or none.
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
     }
 
-    /// The same connections, with one header more in each request.
+    /// Returns a client with the same connections and one more header in each request.
     pub fn with_header(&self, name: &'static str, value: &str) -> Result<Self> {
         let mut same = self.clone();
         same.headers.insert(name, value.parse()?);
@@ -132,12 +132,12 @@ impl Rest {
             .with_context(|| format!("no answer within {DEADLINE:?}: {path}"))?
     }
 
-    /// GET; an error unless 2xx.
+    /// Sends GET. Fails unless the status is 2xx.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.send(Method::GET, path, "").await?.success().with_context(|| format!("GET {path}"))
     }
 
-    /// POST; an error unless 2xx.
+    /// Sends POST. Fails unless the status is 2xx.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(Method::POST, path, body.to_string())
             .await?
@@ -145,7 +145,7 @@ impl Rest {
             .with_context(|| format!("POST {path} {body}"))
     }
 
-    /// PATCH; an error unless 2xx.
+    /// Sends PATCH. Fails unless the status is 2xx.
     pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(Method::PATCH, path, body.to_string())
             .await?
@@ -153,7 +153,7 @@ impl Rest {
             .with_context(|| format!("PATCH {path} {body}"))
     }
 
-    /// DELETE; an error unless 2xx.
+    /// Sends DELETE. Fails unless the status is 2xx.
     pub async fn delete(&self, path: &str) -> Result<Value> {
         self.send(Method::DELETE, path, "")
             .await?

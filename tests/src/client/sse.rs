@@ -1,4 +1,4 @@
-//! Server-sent events, read as the standard says (WHATWG HTML, "Server-sent events").
+//! Reads server-sent events by the standard (WHATWG HTML, "Server-sent events").
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Within this time a stream says something: heartbeats come every 15 s.
+/// The time within which a stream must send something. Heartbeats come every 15 s.
 const DEADLINE: Duration = Duration::from_secs(40);
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The last id so far.
+    /// The latest id.
     pub id: String,
-    /// The name; `message` when it has none.
+    /// The name, or `message` if there is none.
     pub name: String,
     /// The data, which is JSON here.
     pub data: Value,
@@ -34,8 +34,8 @@ pub struct EventSource {
 }
 
 impl EventSource {
-    /// Opens a stream by HTTP/1.1 on a connection of its own; from the event after `last_event_id`
-    /// when it is not empty.
+    /// Opens a stream over HTTP/1.1 on a separate connection. It begins after `last_event_id`, if
+    /// that is not empty.
     pub async fn open(address: &str, path: &str, token: &str, last_event_id: &str) -> Result<Self> {
         let io = TokioIo::new(TcpStream::connect(address).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
@@ -65,7 +65,7 @@ impl EventSource {
         Ok(Self { body: answer.into_body(), text: String::new(), id: last_event_id.to_owned() })
     }
 
-    /// The next event; none when the stream ended.
+    /// Returns the next event, or `None` when the stream has ended.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {

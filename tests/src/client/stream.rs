@@ -1,4 +1,4 @@
-//! A producer of StreamEvents as docs/streaming.md tells clients to be one.
+//! A producer of StreamEvents that follows docs/streaming.md.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,23 +13,23 @@ use tonic::{Code, Status, Streaming};
 
 use super::{Grpc, grpc::Bearer};
 
-/// No message of the server takes longer, or it hangs.
+/// The time within which each message of the server must arrive.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Connections in a row that may fail.
+/// How many consecutive connections may fail.
 const TRIES: u32 = 100;
 
 /// One connection of a stream.
 #[derive(Debug)]
 pub struct Connection {
-    /// The way up; dropped, the client's side ends.
+    /// Messages of the client. Dropping this ends the client's side.
     pub out: mpsc::Sender<StreamEventsRequest>,
-    /// The way down.
+    /// Messages of the server.
     pub inbound: Streaming<StreamEventsResponse>,
-    /// What may be under way.
+    /// The window: how much may be in flight.
     pub window: StreamOpened,
 }
 
-/// A message that brings an event.
+/// Returns a message with an event.
 #[must_use]
 pub fn streamed(sequence: u64, event: NewEvent) -> StreamEventsRequest {
     StreamEventsRequest {
@@ -42,7 +42,7 @@ pub fn streamed(sequence: u64, event: NewEvent) -> StreamEventsRequest {
 }
 
 impl Connection {
-    /// Opens a stream, new or begun before.
+    /// Opens a new stream, or resumes one.
     pub async fn open(grpc: &Grpc, project: &str, stream_id: &str) -> Result<Self, Status> {
         let (out, messages) = mpsc::channel(64);
         let open = StreamOpen { project_id: project.to_owned(), stream_id: stream_id.to_owned() };
@@ -59,7 +59,7 @@ impl Connection {
         }
     }
 
-    /// The next message; none at a good end.
+    /// Returns the next message, or `None` at a regular end.
     pub async fn next(&mut self) -> Result<Option<Told>, Status> {
         next(&mut self.inbound).await
     }
@@ -67,7 +67,7 @@ impl Connection {
 
 async fn next(inbound: &mut Streaming<StreamEventsResponse>) -> Result<Option<Told>, Status> {
     let message = tokio::time::timeout(DEADLINE, inbound.message()).await;
-    // A code that no server of ours gives: it must not look like a broken connection.
+    // Outrider never answers this code, so it does not look like a broken connection.
     let message = message
         .map_err(|_| Status::new(Code::DataLoss, format!("no message within {DEADLINE:?}")))??;
     Ok(message.and_then(|message| message.kind))
@@ -85,18 +85,18 @@ pub struct Producer {
     kept: VecDeque<NewEvent>,
     /// How often it connected.
     pub connections: u32,
-    /// How many events are acknowledged as durable, those that were before too.
+    /// How many events are acknowledged as durable, including those that already were.
     pub accepted: u64,
-    /// How many of those were durable already.
+    /// How many of those were already durable.
     pub duplicates: u64,
-    /// What was rejected.
+    /// The rejected events.
     pub rejections: Vec<StreamRejection>,
-    /// How connections ended before everything was done.
+    /// How connections ended before everything was acknowledged.
     pub ends: Vec<Status>,
 }
 
 impl Producer {
-    /// For a base URL.
+    /// Creates a producer for a base URL.
     pub fn new(url: &str, token: &str, project: &str, stream_id: &str) -> Result<Self> {
         Ok(Self {
             url: url.to_owned(),
@@ -113,14 +113,14 @@ impl Producer {
         })
     }
 
-    /// The sequence number up to which everything is acknowledged.
+    /// Returns the sequence number up to which everything is acknowledged.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.first - 1
     }
 
-    /// Publishes events, over as many connections as it takes, and tells after each message how far
-    /// it is; returns when all are acknowledged.
+    /// Publishes events over as many connections as needed, and reports the progress after each
+    /// message. Returns when all are acknowledged.
     pub async fn publish(
         &mut self,
         events: &mut (impl Stream<Item = NewEvent> + Unpin),
@@ -153,7 +153,7 @@ impl Producer {
         }
     }
 
-    /// Whether everything is done.
+    /// Runs one connection. Returns whether everything is acknowledged.
     async fn connection(
         &mut self,
         events: &mut (impl Stream<Item = NewEvent> + Unpin),

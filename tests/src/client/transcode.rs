@@ -1,5 +1,6 @@
-//! From a message in proto3's JSON to the REST requests that mean the same, by a method's
-//! `google.api.http` annotation: the counterpart of what the gateway does, written apart from it.
+//! Turns a message in proto3's JSON into the equivalent REST requests, by a method's
+//! `google.api.http` annotation. This is the inverse of the gateway's transcoding, written
+//! independently.
 
 use anyhow::{Context, Result, bail};
 use http::Method;
@@ -21,7 +22,7 @@ pub struct RestRequest {
     pub body: String,
 }
 
-/// A request for each binding of the method; none for a method without REST.
+/// Returns a request for each binding of the method, and none for a method without REST.
 pub fn rest_requests(method: &MethodDescriptor, message: &Value) -> Result<Vec<RestRequest>> {
     let Some(rule) = rule(method)? else { return Ok(Vec::new()) };
     let bindings = std::iter::once(&rule).chain(&rule.additional_bindings);
@@ -67,7 +68,7 @@ fn request(rule: &HttpRule, message: &Value) -> Result<RestRequest> {
     Ok(RestRequest { method, path, body })
 }
 
-/// A payload is written as base64 under the name that REST has for it.
+/// Writes a payload as base64, in the field that REST has for it.
 fn in_words_of_rest(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -83,7 +84,7 @@ fn in_words_of_rest(value: Value) -> Value {
     }
 }
 
-/// Takes what the template names out of the fields.
+/// Moves the fields that the template names into the path.
 fn fill(template: &str, fields: &mut Map<String, Value>) -> Result<String> {
     let (mut path, mut rest) = (String::new(), template);
     while let Some((before, after)) = rest.split_once('{') {

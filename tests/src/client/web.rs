@@ -1,4 +1,4 @@
-//! gRPC-web, as a browser speaks it: a stream of the server by HTTP/1.1.
+//! gRPC-web as in a browser: a server stream over HTTP/1.1.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl WebStream {
         Ok(Self { body: answer.into_body(), read: BytesMut::new() })
     }
 
-    /// The next message, encoded; at the end the trailers as an error.
+    /// Returns the next message, encoded. At the end, returns the trailers as an error.
     pub async fn next(&mut self) -> Result<Bytes> {
         loop {
             if let Some([flag, length @ ..]) = self.read.first_chunk::<5>() {

@@ -1,4 +1,4 @@
-//! Where the binary under test is.
+//! Finds the binary under test.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
-/// The binary that OUTRIDER_BIN names; without it, the one that cargo builds now, so that it is
+/// Returns the binary in OUTRIDER_BIN. Without it, has cargo build the binary now, so that it is
 /// never stale.
 pub fn binary() -> Result<PathBuf> {
     BINARY
@@ -52,7 +52,7 @@ fn locate() -> Result<PathBuf> {
     found.with_context(|| format!("no binary beside {}", here.display()))
 }
 
-/// Whether a GET on a port of the loopback is answered by 200.
+/// Whether a GET on a port of the loopback returns 200.
 pub(super) fn answers_ok(port: u16, path: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(

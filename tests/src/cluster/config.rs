@@ -12,25 +12,25 @@ use serde_json::{Value, json};
 
 use crate::{leash::Directory, pki::Identity, ports};
 
-/// What differs between scenarios.
+/// The settings that differ between scenarios.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How long a worker holds a job before another may take it.
     pub lease: String,
     /// The waits before the second, third, … attempt.
     pub retry_schedule: Vec<String>,
-    /// Mutual TLS between roles, by one certificate for all of them.
+    /// Mutual TLS between roles, with one certificate for all of them.
     pub between_roles: Option<Identity>,
     /// TLS on the public port.
     pub public: Option<Identity>,
-    /// Ports at which roles are to listen, where somebody must know them before they start.
+    /// Ports on which roles listen, if they must be known before the start.
     pub ports: HashMap<&'static str, u16>,
-    /// Further keys, laid over all others: `{"section": {"key": value}}`; null takes a key out.
+    /// Further keys, which override all others: `{"section": {"key": value}}`. null removes a key.
     pub more: Value,
 }
 
 impl Options {
-    /// What operators get who set nothing.
+    /// Returns the default settings of the product.
     #[must_use]
     pub fn of_the_product() -> Self {
         Self {
@@ -64,7 +64,7 @@ pub(super) struct Plan {
     authority: Option<PathBuf>,
 }
 
-/// Scenarios share a Redis server: each has its own prefix.
+/// Scenarios share a Redis server, so each has its own prefix.
 static PREFIXES: AtomicU32 = AtomicU32::new(0);
 
 impl Plan {
@@ -127,7 +127,7 @@ impl Plan {
         }
     }
 
-    /// The authority of the public certificate, where there is one.
+    /// Returns the authority of the public certificate, if there is one.
     pub(super) fn authority(&self) -> Option<&Path> {
         self.authority.as_deref()
     }
@@ -145,7 +145,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Lays other settings over those in the file of a role.
+    /// Overrides settings in the file of a role.
     pub(super) fn rewrite(&self, directory: &Directory, role: &str, more: &Value) -> Result<()> {
         let file = self.file(directory, role);
         let mut config: Value = toml::from_str(&fs::read_to_string(&file)?)?;
@@ -157,7 +157,7 @@ impl Plan {
         directory.path().join(format!("{role}.toml"))
     }
 
-    /// The URL of the database.
+    /// Returns the URL of the database.
     pub(super) fn database(&self) -> &str {
         self.config["database"]["url"].as_str().unwrap_or_default()
     }

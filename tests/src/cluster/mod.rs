@@ -1,4 +1,4 @@
-//! Outrider under test: the real binary, in one process or as six.
+//! Outrider under test: the real binary, in one process or in six.
 
 mod binary;
 mod config;
@@ -30,31 +30,31 @@ use config::Plan;
 /// One process of Outrider.
 #[derive(Debug)]
 struct Member {
-    /// The role, or `all`; of a further process with it, the role and `-2` and so on.
+    /// The role, or `all`. Further processes of the role have `-2` and so on after it.
     name: String,
     operations: u16,
     launch: Launch,
     process: Process,
 }
 
-/// How a process is started, and started again.
+/// How to start and restart a process.
 #[derive(Debug, Clone)]
 struct Launch {
     /// The role, or `all`.
     role: &'static str,
-    /// Settings over those of the file.
+    /// Settings that override those of the file.
     settings: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
-/// What `outrider bootstrap` makes.
+/// The results of `outrider bootstrap`.
 #[derive(Debug, Clone)]
 pub struct First {
     /// The organisation.
     pub organization_id: String,
     /// A project in it.
     pub project_id: String,
-    /// The id of a key, which may do everything in the organisation.
+    /// The id of a key that has all scopes in the organization.
     pub api_key_id: String,
     /// Its token.
     pub token: String,
@@ -80,19 +80,19 @@ impl First {
     }
 }
 
-/// From now on, no file may have this number or a higher one, which the system gives from 0 on.
+/// Limits the file descriptors of a process to those below this number.
 fn limit_files(process: u32, most: u32) -> Result<()> {
     let mut prlimit = Command::new("prlimit");
     prlimit.args(["--pid", &process.to_string(), &format!("--nofile={most}:")]);
     run(prlimit).map(drop)
 }
 
-/// The process whose configuration commands take.
+/// Returns the process whose configuration commands use.
 fn configured(shape: Shape) -> &'static str {
     if shape == Shape::Mesh { "admin" } else { "all" }
 }
 
-/// A running Outrider; its processes end when dropped.
+/// A running Outrider. Dropping it ends its processes.
 #[derive(Debug)]
 pub struct Outrider {
     shape: Shape,
@@ -103,7 +103,7 @@ pub struct Outrider {
     pub organization_id: String,
     /// The first project.
     pub project_id: String,
-    /// The id of the first key, which may do everything in the organisation.
+    /// The id of the first key, which has all scopes in the organization.
     pub api_key_id: String,
     /// Its token.
     pub token: String,
@@ -111,8 +111,8 @@ pub struct Outrider {
 }
 
 impl Outrider {
-    /// Migrates, bootstraps and starts; ready when this returns. The servers are for every shape
-    /// but `Sqlite`.
+    /// Migrates, bootstraps and starts. Outrider is ready when this returns. Every shape but
+    /// `Sqlite` uses the servers.
     pub fn start(
         shape: Shape,
         options: &Options,
@@ -176,9 +176,9 @@ impl Outrider {
         Ok(())
     }
 
-    /// Starts one more process with a role, or with `all` of them, beside those there are, on ports
-    /// of its own; it is called by the role and `-2`, `-3` and so on. Ready when this gives the
-    /// address of its listener, of the public one with `all`; a worker has none.
+    /// Starts one more process with a role, or with `all` roles, on its own ports. Its name is the
+    /// role with `-2`, `-3` and so on. It is ready when this returns the address of its listener
+    /// (with `all`, the public one; a worker has none).
     pub fn start_another(&mut self, role: &'static str) -> Result<String> {
         ensure!(
             (self.shape == Shape::Mesh) == (role != "all") && self.shape != Shape::Sqlite,
@@ -217,7 +217,7 @@ impl Outrider {
         Process::start(name, command, &self.directory)
     }
 
-    /// Makes another organisation, while the processes run.
+    /// Creates another organization while the processes run.
     pub fn another_organization(&self) -> Result<First> {
         let mut command = Command::new(&self.binary);
         command.args(["bootstrap", "--force", "--json", "--organization", "Another", "--config"]);
@@ -227,8 +227,8 @@ impl Outrider {
         First::of(command)
     }
 
-    /// Runs `outrider verify-ledger --json` beside the processes: its exit code and what it tells,
-    /// if anything.
+    /// Runs `outrider verify-ledger --json` while the processes run. Returns its exit code and its
+    /// output, if any.
     pub fn verify_ledger(&self, more: &[&str]) -> Result<(Option<i32>, Value)> {
         let mut command = Command::new(&self.binary);
         command
@@ -252,7 +252,7 @@ impl Outrider {
         self.plan.database()
     }
 
-    /// Waits until every process says that it is ready.
+    /// Waits until every process is ready.
     pub fn ready(&mut self) -> Result<()> {
         for member in &mut self.members {
             let what = format!("{} is ready", member.name);
@@ -295,13 +295,13 @@ impl Outrider {
         format!("127.0.0.1:{}", self.plan.port("gateway"))
     }
 
-    /// The host and port of a role's listener; only where roles are apart.
+    /// Returns the host and port of a role's listener, if roles have their own processes.
     #[must_use]
     pub fn role_address(&self, role: &str) -> String {
         format!("127.0.0.1:{}", self.plan.port(role))
     }
 
-    /// The hosts and ports of the listeners for operators.
+    /// Returns the hosts and ports of the operations listeners.
     #[must_use]
     pub fn operations(&self) -> Vec<String> {
         self.members.iter().map(|member| format!("127.0.0.1:{}", member.operations)).collect()
@@ -313,25 +313,25 @@ impl Outrider {
         self.members.iter().map(|member| member.process.id()).collect()
     }
 
-    /// The process ids, each with its name: the role, and `-2` and so on where it is not the first.
+    /// Returns the process ids with their names: the role, with `-2` and so on for further
+    /// processes.
     #[must_use]
     pub fn processes(&self) -> Vec<(&str, u32)> {
         self.members.iter().map(|member| (member.name.as_str(), member.process.id())).collect()
     }
 
-    /// The last lines of every process's log.
+    /// Returns the last lines of every process's log.
     #[must_use]
     pub fn logs(&self, lines: usize) -> String {
         logs::tails(self.members.iter().map(|member| member.process.log()), lines)
     }
 
-    /// Fails when a line that came since the last time, of the log of any process, looks as if
-    /// Debug had written it.
+    /// Fails if a new line in the log of any process looks like the output of Debug.
     pub fn check_words(&self) -> Result<()> {
         self.members.iter().try_for_each(|member| member.process.check_words())
     }
 
-    /// The process of this name; of a role, where all are in one process, that one.
+    /// Returns the process of this name. For a role, if all are in one process, returns that one.
     fn member(&mut self, name: &str) -> Result<&mut Member> {
         let mut members = self.members.iter_mut();
         members
@@ -339,7 +339,7 @@ impl Outrider {
             .with_context(|| format!("no process is {name}"))
     }
 
-    /// What the process with a role finds in its environment when it is started the next time.
+    /// Sets the environment of a process for its next start.
     pub fn set_environment(&mut self, name: &str, variables: &[(&str, String)]) -> Result<()> {
         let variables =
             variables.iter().map(|(variable, value)| ((*variable).to_owned(), value.clone()));
@@ -347,8 +347,8 @@ impl Outrider {
         Ok(())
     }
 
-    /// The process with a role may open no further file; what is open stays so. Only in the place
-    /// of its spare one it may, where it keeps one: the last that is /dev/null.
+    /// Prevents a process from opening further files. Open files stay open. If the process keeps a
+    /// spare one (the last that is /dev/null), it can open one in its place.
     pub fn take_files(&mut self, name: &str) -> Result<()> {
         const LEAST: u32 = 8;
         let id = self.member(name)?.process.id();
@@ -362,51 +362,51 @@ impl Outrider {
         limit_files(id, most)
     }
 
-    /// It may open some again.
+    /// Permits the process to open files again.
     pub fn give_files(&mut self, name: &str) -> Result<()> {
         limit_files(self.member(name)?.process.id(), 1_024)
     }
 
-    /// Waits for the end of the process with a role.
+    /// Waits until a process has ended.
     pub fn wait_for_end(&mut self, name: &str, bound: Duration) -> Result<ExitStatus> {
         self.member(name)?.process.wait(bound)
     }
 
-    /// The process id of the process with a role.
+    /// Returns the id of a process.
     pub fn process_id(&mut self, name: &str) -> Result<u32> {
         Ok(self.member(name)?.process.id())
     }
 
-    /// Where the processes keep their files.
+    /// Returns the directory of the processes' files.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Lays other settings over those in the file of a role, or of `all`; null takes a key out. A
-    /// process reads it in its own time.
+    /// Overrides settings in the file of a role, or of `all`. null removes a key. A process reads
+    /// the file when it does so by itself.
     pub fn rewrite(&self, role: &str, more: &Value) -> Result<()> {
         self.plan.rewrite(&self.directory, role, more)
     }
 
-    /// Ends the process with a role by SIGKILL.
+    /// Ends a process by SIGKILL.
     pub fn kill(&mut self, role: &str) -> Result<()> {
         self.member(role)?.process.kill()
     }
 
-    /// Sends a signal to the process with a role.
+    /// Sends a signal to a process.
     pub fn signal(&mut self, role: &str, signal: Signal) -> Result<()> {
         self.member(role)?.process.signal(signal)
     }
 
-    /// Asks the process with a role to end, and gives its exit status.
+    /// Asks a process to end, and returns its exit status.
     pub fn terminate(&mut self, role: &str, bound: Duration) -> Result<ExitStatus> {
         let member = self.member(role)?;
         member.process.signal(Signal::Terminate)?;
         member.process.wait(bound)
     }
 
-    /// Starts the process with a role again, without waiting until it is ready.
+    /// Restarts a process, without waiting until it is ready.
     pub fn restart(&mut self, name: &str) -> Result<()> {
         let member = self.member(name)?;
         ensure!(member.process.ended().is_some(), "{name} still runs");
@@ -416,11 +416,11 @@ impl Outrider {
     }
 }
 
-/// Every test looks at what its processes have written.
+/// Every test checks the logs of its processes.
 impl Drop for Outrider {
     fn drop(&mut self) {
         match self.check_words() {
-            // The test that fails already has more to say.
+            // A test that already fails reports its own error.
             Err(error) if !std::thread::panicking() => panic!("{error:#}"),
             _ => {}
         }

@@ -3,7 +3,7 @@
 /// The roles, in the order in which they are started.
 pub const ROLES: [&str; 6] = ["egress", "dispatch", "admin", "ingest", "worker", "gateway"];
 
-/// On which backends, and in how many processes.
+/// The backends and the number of processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// SQLite and the embedded queue in one process.

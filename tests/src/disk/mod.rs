@@ -1,4 +1,4 @@
-//! A disk that is full, or takes no writes, for the processes that are told so.
+//! A disk that is full or refuses writes, for selected processes.
 
 use std::{
     fs,
@@ -11,7 +11,8 @@ use anyhow::Result;
 
 use crate::{leash::Directory, servers::run};
 
-/// A disk that can be filled: processes with its environment can make no file longer while it is.
+/// A disk that can be filled. While it is full, processes with its environment cannot extend any
+/// file.
 #[derive(Debug)]
 pub struct FullDisk {
     shim: PathBuf,
@@ -21,10 +22,10 @@ pub struct FullDisk {
 }
 
 impl FullDisk {
-    /// One that is not full. Takes a compiler for C.
+    /// Creates a disk that is not full. This needs a C compiler.
     pub fn create() -> Result<Self> {
         let directory = Directory::create()?;
-        // Servers run as others.
+        // Servers run as other users.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         let [shim, full, read_only] =
             ["full.so", "full", "read-only"].map(|name| directory.path().join(name));
@@ -35,7 +36,7 @@ impl FullDisk {
         Ok(Self { shim, full, read_only, _directory: directory })
     }
 
-    /// What a process must find in its environment to be on this disk.
+    /// Returns the environment that puts a process on this disk.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 3] {
         let path = |path: &Path| path.display().to_string();
@@ -46,22 +47,22 @@ impl FullDisk {
         ]
     }
 
-    /// No room is left.
+    /// Fills the disk.
     pub fn fill(&self) -> Result<()> {
         Ok(fs::write(&self.full, "")?)
     }
 
-    /// There is room again.
+    /// Frees room on the disk.
     pub fn free(&self) -> Result<()> {
         Ok(fs::remove_file(&self.full)?)
     }
 
-    /// Nothing can be written, as after an error of the disk or of the network that it is behind.
+    /// Refuses all writes, as after an error of the disk or of its network.
     pub fn refuse_writes(&self) -> Result<()> {
         Ok(fs::write(&self.read_only, "")?)
     }
 
-    /// It takes writes again.
+    /// Accepts writes again.
     pub fn take_writes(&self) -> Result<()> {
         Ok(fs::remove_file(&self.read_only)?)
     }
@@ -75,7 +76,7 @@ mod tests {
     fn a_full_disk_takes_what_has_its_place_and_nothing_more() {
         let disk = FullDisk::create().unwrap();
         let files = Directory::create().unwrap();
-        // The C library's own streams would write past it; those of Python do not.
+        // The C library's own streams would bypass the library; those of Python do not.
         let write = |mode: &str, text: &str| {
             let mut python = Command::new("python3");
             let script = format!("import os; os.write(os.open('file', {mode}, 0o600), b'{text}')");

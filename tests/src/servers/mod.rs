@@ -1,4 +1,4 @@
-//! Real servers, each in a directory of its own on a free port.
+//! Real servers, each in its own directory and on a free port.
 
 mod postgres;
 mod redis;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::leash;
 
-/// Runs a command to its end; an error with what it wrote unless it succeeds.
+/// Runs a command. If it fails, the error has its output.
 pub(crate) fn run(mut command: Command) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;

@@ -20,33 +20,33 @@ use crate::{
     wait::wait_blocking,
 };
 
-/// A Redis server; ended and removed when dropped.
+/// A Redis server. Dropping it ends and removes it.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
     port: u16,
-    /// Where it speaks TLS.
+    /// The port for TLS, if there is one.
     tls: Option<u16>,
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
-    /// Where clients find it, when not at its own address.
+    /// The address in its URL, if it is not its own.
     front: Option<String>,
     directory: Directory,
 }
 
 impl Redis {
-    /// Starts a server that keeps nothing on disk: after `kill` and `restart` it is empty.
+    /// Starts a server that stores nothing on disk, so it is empty after `kill` and `restart`.
     pub fn start() -> Result<Self> {
         Self::launch(&["--appendonly", "no"], None)
     }
 
-    /// Starts a server with an append-only file, synced every second, as operators run it.
+    /// Starts a server with an append-only file that is synced every second, as in production.
     pub fn start_persistent() -> Result<Self> {
         Self::launch(&["--appendonly", "yes", "--appendfsync", "everysec"], None)
     }
 
-    /// Starts a server that keeps nothing on disk, whose URL is for TLS; clients need a certificate
-    /// of the same authority.
+    /// Starts a server that stores nothing on disk and whose URL requires TLS. Clients need a
+    /// certificate of the same authority.
     pub fn start_tls(identity: &Identity) -> Result<Self> {
         let file = |path: &Path| path.display().to_string();
         let port = ports::free();
@@ -75,7 +75,7 @@ impl Redis {
         Ok(server)
     }
 
-    /// Its URL, database 0.
+    /// Returns its URL, with database 0.
     #[must_use]
     pub fn url(&self) -> String {
         match self.tls {
@@ -84,18 +84,18 @@ impl Redis {
         }
     }
 
-    /// Host and port.
+    /// Returns host and port.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its URL leads here from now on: a proxy, say.
+    /// Makes its URL name this address, such as a proxy.
     pub fn stands_behind(&mut self, front: String) {
         self.front = Some(front);
     }
 
-    /// Its process id.
+    /// Returns its process id.
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.process.id()
@@ -106,7 +106,7 @@ impl Redis {
         self.process.kill()
     }
 
-    /// Starts it again on the same port.
+    /// Restarts it on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
         let mut command = command(self.port, &self.arguments, &self.directory);
@@ -115,20 +115,20 @@ impl Redis {
         self.ready()
     }
 
-    /// What it finds in its environment when it is started the next time.
+    /// Sets its environment for the next start.
     pub fn set_environment(&mut self, variables: &[(&'static str, String)]) {
         self.environment = variables.to_vec();
     }
 
-    /// Copies what a server with an append-only file has written, for [`Redis::restart_with`].
+    /// Copies the files of a server with an append-only file, for [`Redis::restart_with`].
     pub fn copy_data(&self) -> Result<Directory> {
         let copy = Directory::create()?;
         copy_files(&self.directory.path().join(APPENDED), &copy.path().join(APPENDED))?;
         Ok(copy)
     }
 
-    /// Starts it again on the same port with the data of such a copy, as a replica that had fallen
-    /// behind and was promoted.
+    /// Restarts it on the same port with the data of such a copy, like a promoted replica that had
+    /// fallen behind.
     pub fn restart_with(&mut self, copy: &Directory) -> Result<()> {
         self.process.kill()?;
         fs::remove_dir_all(self.directory.path().join(APPENDED))?;
@@ -141,14 +141,14 @@ impl Redis {
         self.process.signal(signal)
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn flush_all(&self) -> Result<()> {
         let answer = self.ask("FLUSHALL")?;
         ensure!(answer.starts_with("+OK"), "FLUSHALL: {answer}");
         Ok(())
     }
 
-    /// The answer to an inline command whose answer is a line or a text.
+    /// Runs an inline command, and returns its reply, which must be a line or a text.
     pub fn ask(&self, command: &str) -> Result<String> {
         let connection = TcpStream::connect(("127.0.0.1", self.port))?;
         connection.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -156,7 +156,7 @@ impl Redis {
         let mut reader = BufReader::new(connection);
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        // A line, or the length of a text; -1 when there is none.
+        // The reply is a line, or the length of a text, which is -1 if there is none.
         let Some(length) = line.trim_end().strip_prefix('$').and_then(|length| length.parse().ok())
         else {
             return Ok(line);
@@ -178,7 +178,7 @@ impl Redis {
     }
 }
 
-/// Where a server keeps its append-only file.
+/// The directory of a server's append-only file.
 const APPENDED: &str = "appendonlydir";
 
 fn copy_files(from: &Path, to: &Path) -> Result<()> {

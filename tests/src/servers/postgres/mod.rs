@@ -24,26 +24,26 @@ use crate::{
     wait::wait_blocking,
 };
 
-/// A PostgreSQL server; ended and removed when dropped.
+/// A PostgreSQL server. Dropping it ends and removes it.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
     port: u16,
     settings: Vec<String>,
     environment: Vec<(&'static str, String)>,
-    /// With what clients know it, where it speaks TLS.
+    /// The authority of its certificate, if it has TLS.
     authority: Option<PathBuf>,
     binaries: PathBuf,
     user: Option<User>,
     databases: AtomicU32,
-    /// Where clients find it, when not at its own address.
+    /// The address in its URLs, if it is not its own.
     front: Option<String>,
-    /// Of its URLs.
+    /// Parameters of its URLs.
     parameters: Vec<String>,
     directory: Directory,
 }
 
-/// Whom the server runs as: it refuses to run as root.
+/// The user that the server runs as, because it refuses to run as root.
 #[derive(Debug, Clone, Copy)]
 struct User {
     id: u32,
@@ -51,13 +51,13 @@ struct User {
 }
 
 impl Postgres {
-    /// Starts a server that does not wait for the disk: quick, and as safe as any against the end
-    /// of its process.
+    /// Starts a server that does not wait for the disk. It is fast, and loses nothing when its
+    /// process ends.
     pub fn start() -> Result<Self> {
         Self::launch(Vec::new(), None)
     }
 
-    /// Starts a server that syncs every commit, as operators run it, with further settings
+    /// Starts a server that syncs every commit, as in production, with further settings
     /// (`name=value`).
     pub fn start_durable(settings: &[&str]) -> Result<Self> {
         Self::launch(
@@ -66,12 +66,13 @@ impl Postgres {
         )
     }
 
-    /// Starts a server as `start` does that takes so many connections, superusers' included.
+    /// Starts a server like `start` that accepts this many connections, including those of
+    /// superusers.
     pub fn start_with_connections(most: u32) -> Result<Self> {
         Self::launch(vec![format!("max_connections={most}")], None)
     }
 
-    /// Starts a server as `start` does, whose URLs are for verified TLS.
+    /// Starts a server like `start`, whose URLs require verified TLS.
     pub fn start_tls(identity: &Identity) -> Result<Self> {
         Self::launch(Vec::new(), Some(identity))
     }
@@ -119,7 +120,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Makes an empty database and gives its URL.
+    /// Creates an empty database, and returns its URL.
     pub fn create_database(&self) -> Result<String> {
         let name = format!("outrider_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.query("postgres", &format!("CREATE DATABASE {name}"))?;
@@ -137,24 +138,24 @@ impl Postgres {
         Ok(format!("postgres://postgres@{address}/{name}{query}"))
     }
 
-    /// The URLs of databases made from now on name both servers, the other first, and lead to the
-    /// one that takes writes.
+    /// Makes the URLs of new databases name both servers, the other first, so that clients use the
+    /// one that accepts writes.
     pub fn has_another(&mut self, other: &Self) {
         self.front = Some(format!("{},{}", other.address(), self.address()));
         self.parameters = vec!["target_session_attrs=read-write".to_owned()];
     }
 
-    /// A setting (`name=value`) that it has when it is started the next time.
+    /// Adds a setting (`name=value`) for the next start.
     pub fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
     }
 
-    /// The URLs of databases made from now on lead here: a proxy, say.
+    /// Makes the URLs of new databases name this address, such as a proxy.
     pub fn stands_behind(&mut self, front: String) {
         self.front = Some(front);
     }
 
-    /// Runs a statement by psql and gives its bare output.
+    /// Runs a statement with psql, and returns its bare output.
     pub fn query(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.binaries.join("psql"));
         psql.args([
@@ -171,22 +172,22 @@ impl Postgres {
         run(psql)
     }
 
-    /// Its process id: the parent of all its processes.
+    /// Returns the id of the parent of all its processes.
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Ends it by SIGKILL; its other processes notice and end.
+    /// Ends it by SIGKILL. Its other processes notice this and end.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Starts it again with the same data on the same port.
+    /// Restarts it with the same data on the same port.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        // The other processes of the killed server hold the shared memory until they notice; a new
-        // server refuses to start before.
+        // The other processes of the killed server hold the shared memory until they notice, and a
+        // new server refuses to start before that.
         let limit = Duration::from_secs(30);
         wait_blocking("PostgreSQL starts again", limit, || {
             let mut command =
@@ -197,7 +198,7 @@ impl Postgres {
         })
     }
 
-    /// What it finds in its environment when it is started the next time.
+    /// Sets its environment for the next start.
     pub fn set_environment(&mut self, variables: &[(&'static str, String)]) {
         self.environment = variables.to_vec();
     }
@@ -207,18 +208,18 @@ impl Postgres {
         self.process.signal(signal)
     }
 
-    /// Sends a signal to all its processes: a stopped one does not fork, so that none is missed
+    /// Sends a signal to all its processes. A stopped process does not fork, so none is missed
     /// after the first.
     pub fn signal_all(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)?;
         for child in usage::children(self.process.id()) {
-            // One that has ended in the meantime needs none.
+            // A process may have ended in the meantime.
             let _ = process::signal_to(child, signal);
         }
         Ok(())
     }
 
-    /// Host and port.
+    /// Returns host and port.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -236,7 +237,7 @@ impl Postgres {
     }
 }
 
-/// Copies the files to where the server may read them, and nobody else the key.
+/// Copies the files to where the server may read them. Nobody else may read the key.
 fn tls_settings(
     identity: &Identity,
     user: Option<User>,
@@ -257,7 +258,7 @@ fn tls_settings(
     Ok(settings)
 }
 
-/// Over the settings of a server that does not wait for the disk.
+/// Settings that override those of a server that does not wait for the disk.
 const DURABLE: [&str; 2] = ["fsync=on", "full_page_writes=on"];
 
 fn server(
@@ -287,7 +288,7 @@ fn command(program: &Path, user: Option<User>, directory: &Directory) -> Command
     command
 }
 
-/// Where initdb and postgres are: the newest that Debian's packages installed, else what is on the
+/// Returns the directory of initdb and postgres: the newest of Debian's packages, or that on the
 /// path.
 fn binaries() -> Result<PathBuf> {
     let mut installed: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
@@ -310,7 +311,7 @@ fn binaries() -> Result<PathBuf> {
     )
 }
 
-/// The user postgres when this is root, else nobody else.
+/// Returns the user postgres if this process runs as root.
 fn user() -> Result<Option<User>> {
     if number("id", &["-u"])? != 0 {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! A standby, which takes the place of a server that is gone.
+//! A standby, which can replace a server that is gone.
 
 use std::{sync::atomic::AtomicU32, time::Duration};
 
@@ -8,8 +8,8 @@ use super::{Postgres, command, run, server};
 use crate::{leash::Directory, ports, process::Process, wait::wait_blocking};
 
 impl Postgres {
-    /// Starts a standby of this server, on another port. From now on every commit here waits until
-    /// the standby has it on its disk.
+    /// Starts a standby of this server on another port. From then on, every commit waits until the
+    /// standby has it on its disk.
     pub fn start_standby(&self) -> Result<Self> {
         let (directory, port) = (Directory::create()?, ports::free());
         if let Some(user) = self.user {
@@ -55,7 +55,7 @@ impl Postgres {
         Ok(standby)
     }
 
-    /// Makes a standby a server of its own; it takes writes when this returns.
+    /// Promotes a standby. It accepts writes when this returns.
     pub fn promote(&self) -> Result<()> {
         self.query("postgres", "SELECT pg_promote(TRUE, 60)").map(drop)
     }
