@@ -1,5 +1,5 @@
-//! The clock of a process's host steps while it runs: due times are the database's, leases and
-//! timeouts the monotonic clock's.
+//! The clock of a process's host steps while the process runs. Due times follow the database's
+//! clock; leases and timeouts follow the monotonic clock.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -17,8 +17,8 @@ cases! {
     mesh_clock_of_dispatch_steps: mesh(), async |trial| steps(trial, "dispatch").await;
 }
 
-/// Starts a role under libfaketime, and steps its clock an hour forward, then an hour back, of the
-/// true time each. Starting it anew may double nothing: it is asked to end.
+/// Starts a role under libfaketime, and steps its clock an hour ahead of the true time, then an
+/// hour behind it. The restart is orderly, so nothing may be sent twice.
 async fn steps(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let Some(library) = library()? else { return Ok(()) };
     let file = trial.world.outrider.directory().join("time");
@@ -35,7 +35,7 @@ async fn steps(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
     ensure!(maps.contains("libfaketime"), "{role} runs without libfaketime");
     for step in ["+3600\n", "-3600\n", "+0\n"] {
-        // Another file takes its place: none is read half written.
+        // Replace the file as a whole, so that it is never read half written.
         let next = file.with_extension("next");
         fs::write(&next, step)?;
         fs::rename(&next, &file)?;
@@ -46,7 +46,8 @@ async fn steps(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where Debian's package keeps it; none, said aloud, when it is not there and nobody insists.
+/// Returns its place in Debian's package. If it is missing, says so and returns `None`, or fails if
+/// tests may not be skipped.
 fn library() -> Result<Option<&'static str>> {
     const PLACES: [&str; 2] = [
         "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",

@@ -1,5 +1,5 @@
-//! The disk of whoever keeps things is full for a while: what needs room is refused or waits, never
-//! answered OK, and on it goes by itself once there is room.
+//! The disk of a store is full for a while. Work that needs room is refused or waits and is never
+//! answered OK. It continues by itself once there is room.
 
 use anyhow::{Result, bail, ensure};
 use http::{Method, StatusCode};
@@ -20,7 +20,7 @@ cases! {
     mesh_disk_of_redis_full: mesh().own(Own::PersistentRedis), async |trial| of_redis(trial).await;
 }
 
-/// Of the one process with its file.
+/// The disk of the one process with SQLite.
 async fn of_sqlite(trial: &mut Trial<'_>) -> Result<()> {
     let disk = under_sqlite(trial)?;
     nothing_is_taken(trial, || disk.fill(), || disk.free()).await
@@ -35,7 +35,7 @@ fn under_sqlite(trial: &mut Trial<'_>) -> Result<FullDisk> {
     Ok(disk)
 }
 
-/// A file that is opened meanwhile can be read and not written, without an error.
+/// A file that is opened in the meantime can be read but not written, without an error.
 async fn read_only(trial: &mut Trial<'_>) -> Result<()> {
     let disk = under_sqlite(trial)?;
     nothing_is_taken(trial, || disk.refuse_writes(), || disk.take_writes()).await
@@ -46,14 +46,14 @@ async fn of_postgres(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres("on a disk that can be filled", |postgres| {
         postgres.set_environment(&disk.environment());
         postgres.restart()?;
-        // Another file of its log would be needed otherwise, without which it ends at once: a case
-        // of its own, `killed`.
+        // Otherwise PostgreSQL would need another file of its log, and end at once without it. The
+        // case `killed` covers that.
         postgres.query("postgres", "SELECT pg_switch_wal()").map(drop)
     })?;
     nothing_is_taken(trial, || disk.fill(), || disk.free()).await
 }
 
-/// Publishers hear that they are to come again, and so does who changes configuration.
+/// Publishers and clients that change configuration are told to try again.
 async fn nothing_is_taken(
     trial: &mut Trial<'_>,
     harm: impl Fn() -> Result<()>,
@@ -72,7 +72,7 @@ async fn nothing_is_taken(
     Ok(())
 }
 
-/// Some room may be left in what a file has; not for two hundred endpoints.
+/// A file may still have some room, but not for two hundred endpoints.
 async fn configuration_is_refused(scenario: &Scenario) -> Result<()> {
     let endpoint =
         json!({"http": {"url": scenario.receiver.url("/none")}, "description": "x".repeat(1_000)});
@@ -95,7 +95,7 @@ async fn configuration_is_refused(scenario: &Scenario) -> Result<()> {
     bail!("two hundred endpoints find room on a full disk")
 }
 
-/// It takes no writes while it cannot append them to its file; publishing goes on.
+/// Redis accepts no writes while it cannot append them to its file. Publishing continues.
 async fn of_redis(trial: &mut Trial<'_>) -> Result<()> {
     let disk = FullDisk::create()?;
     trial.may_double();

@@ -1,5 +1,5 @@
-//! A process may open no further file, and so no connection, for a while: what it has goes on, what
-//! needs one waits, and no endpoint is blamed.
+//! A process cannot open another file, and so no connection, for a while. Open connections
+//! continue, work that needs a new one waits, and no endpoint is blamed.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ cases! {
     mesh_no_files_for_worker: mesh(), async |trial| none(trial, "worker").await;
 }
 
-/// An endpoint of another host gets the events, to which there is no connection yet.
+/// An endpoint of another host, to which there is no connection yet, gets the events.
 async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     let other = Receiver::start().await?;
     trial.may_cut_callers_off(role);
     trial.harm("no files are left", |world| world.outrider.take_files(role))?;
     let endpoint = json!({"http": {"url": other.url("/other")}, "timeout": "1s"});
-    // A connection that our client makes may be turned away; one that it has is served.
+    // A new connection of the client may be refused, but an existing one is served.
     let made = wait_until("an endpoint is made", BOUND, async || {
         trial.scenario.rest.post(&trial.scenario.path("endpoints"), &endpoint).await.ok()
     })
@@ -42,13 +42,13 @@ async fn none(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     })
     .await?;
     trial.tells("Too many open files").await?;
-    // Longer than a request to it may take.
+    // Longer than the timeout of a request to it.
     sleep(Duration::from_secs(3)).await;
     ensure!(other.distinct("/other") == 0, "it was reached without a file");
     trial.harm("there are more again", |world| world.outrider.give_files(role))?;
     wait_until("it is reached", BOUND, async || (other.distinct("/other") > 0).then_some(()))
         .await?;
-    // Nothing more is sent there once nobody is.
+    // Delete the endpoint, so that nothing more is sent there.
     trial.scenario.rest.delete(&trial.scenario.path(&format!("endpoints/{}", target.id))).await?;
     let pending = trial.scenario.path(&format!(
         "deliveries?endpoint_id={}&status=DELIVERY_STATUS_PENDING&page_size=1",

@@ -1,5 +1,5 @@
-//! Two of every role, and what stands before them, as a service of an orchestrator does: new
-//! connections go to those that take them.
+//! Two processes of every role behind proxies, which act like the services of an orchestrator: new
+//! connections go to the processes that accept them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,19 +7,20 @@ use anyhow::{Context, Result};
 use outrider_tests::{Outrider, Proxy, ports};
 use serde_json::{Value, json};
 
-/// Roles that others connect to.
+/// The roles that others connect to.
 const SERVERS: [&str; 5] = ["gateway", "ingest", "dispatch", "admin", "egress"];
 
-/// A proxy before each role that has a listener, and the addresses behind it by process.
+/// A proxy in front of each role that has a listener, and the addresses behind it by process.
 pub struct Fronts {
     proxies: BTreeMap<&'static str, Proxy>,
     addresses: BTreeMap<&'static str, BTreeMap<String, String>>,
-    /// Where the first of every role is to listen.
+    /// The ports of the first process of every role.
     pub ports: HashMap<&'static str, u16>,
 }
 
 impl Fronts {
-    /// Proxies before the first of every role, which others need to become ready.
+    /// Starts proxies in front of the first process of every role, which the others need to become
+    /// ready.
     pub async fn start() -> Result<Self> {
         let ports = HashMap::from(SERVERS.map(|role| (role, ports::free())));
         let mut proxies = BTreeMap::new();
@@ -33,7 +34,7 @@ impl Fronts {
         &self.proxies[role]
     }
 
-    /// The configuration of roles that find each other through these.
+    /// Returns the configuration of roles that reach each other through the proxies.
     pub fn configuration(&self) -> Value {
         let url = |role: &str| self.of(role).url();
         json!({
@@ -45,12 +46,12 @@ impl Fronts {
         })
     }
 
-    /// The URL of the public port, of both gateways.
+    /// Returns the URL of the public port of both gateways.
     pub fn url(&self) -> String {
         self.of("gateway").url()
     }
 
-    /// Starts the second of every role, and lets connections through to both.
+    /// Starts the second process of every role, and forwards connections to both.
     pub fn double(&mut self, outrider: &mut Outrider) -> Result<()> {
         for role in SERVERS {
             let second = outrider.start_another(role)?;
@@ -62,12 +63,12 @@ impl Fronts {
         outrider.start_another("worker").map(drop)
     }
 
-    /// No new connection goes to this process, as before an orderly end.
+    /// Directs new connections away from this process, as before an orderly end.
     pub fn leave(&self, role: &str, name: &str) -> Result<()> {
         self.turn(role, |other| other != name)
     }
 
-    /// New connections go to both again.
+    /// Directs new connections to both again.
     pub fn join(&self, role: &str) -> Result<()> {
         self.turn(role, |_| true)
     }

@@ -1,4 +1,4 @@
-//! kill -9 at random moments, of each role.
+//! kill -9 of each role at random moments.
 
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ cases! {
     };
     mesh_killed_any_of_two: mesh().doubled(), async |trial| again_and_again(trial,
         &EVERY_TWO).await;
-    // A lease and a look for those that ran out: about a minute.
+    // A lease and the search for expired ones take about a minute.
     mesh_killed_worker_with_the_settings_of_the_product: mesh().with_defaults(), async |trial| {
         trial.may_double();
         trial.kill("worker")?;
@@ -44,9 +44,9 @@ cases! {
     sqlite_killed_process: sqlite(), async |trial| again_and_again(trial, &["all"]).await;
 }
 
-/// Kills some of these, waits, starts them again, until the time is up. Only who sends or carries
-/// requests leaves some of them in flight: dispatch, ingest, gateway and admin may be killed at any
-/// moment and nothing is sent twice.
+/// Kills some of these processes, waits and restarts them, until the time is up. Only processes
+/// that send or carry requests leave some in flight. Dispatch, ingest, gateway and admin can be
+/// killed at any moment without anything being sent twice.
 async fn again_and_again(trial: &mut Trial<'_>, names: &[&str]) -> Result<()> {
     let until = Instant::now() + length();
     loop {

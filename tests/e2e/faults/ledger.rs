@@ -1,5 +1,5 @@
-//! The ledger client: publishes steadily by REST and gRPC, asks again with the same key until it is
-//! answered, and records every answer. Without keys it asks once.
+//! The ledger client publishes steadily over REST and gRPC, repeats each request with its key until
+//! it is answered, and records every answer. Without keys, it sends each request once.
 
 use std::{
     collections::BTreeMap,
@@ -20,45 +20,45 @@ use tonic::Code;
 
 use crate::scenario::text;
 
-/// How long a caller goes on asking about one event.
+/// How long a caller repeats the request for one event.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Between the first two questions about one event, and between later ones at most.
+/// The pause between the first two requests for one event, and the longest between later ones.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// The longest filler: less than a payload may have, in bytes.
 const LONGEST: usize = 1_000_000;
 
-/// Answers of one kind that are written into the timeline.
+/// How many answers of one kind are recorded in the timeline.
 const NOTED: usize = 5;
 
-/// What became of an event, as far as its publisher knows.
+/// The outcome of an event, as far as its publisher knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Asked, and not answered yet; the last thing that was said.
+    /// Requested and not answered yet, with the latest failure.
     Unknown(String),
-    /// Accepted, under this id.
+    /// Accepted with this id.
     Accepted(String),
-    /// Refused for good.
+    /// Refused permanently.
     Refused(String),
 }
 
-/// An event, and what its publisher knows of it.
+/// An event with what its publisher knows about it.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// What endpoints must get, to the byte.
+    /// The bytes that endpoints must get.
     pub body: String,
     pub fate: Fate,
-    /// When it was asked for first.
+    /// The time of the first request.
     pub asked_at: Instant,
     pub answered_at: Option<Instant>,
 }
 
-/// All that was published and answered, and what happened meanwhile.
+/// Everything that was published and answered, with a timeline.
 #[derive(Debug)]
 pub struct Book {
     begin: Instant,
     entries: Mutex<BTreeMap<usize, Entry>>,
-    /// How often what was answered.
+    /// The number of answers by kind.
     answers: Mutex<BTreeMap<String, usize>>,
     timeline: Mutex<Vec<(Duration, String)>>,
 }
@@ -77,12 +77,12 @@ impl Book {
         }
     }
 
-    /// Writes into the timeline.
+    /// Adds to the timeline.
     pub fn note(&self, what: impl Into<String>) {
         locked(&self.timeline).push((self.begin.elapsed(), what.into()));
     }
 
-    /// What happened, a line each.
+    /// Returns the timeline, one line for each entry.
     pub fn timeline(&self) -> String {
         locked(&self.timeline)
             .iter()
@@ -90,7 +90,7 @@ impl Book {
             .collect()
     }
 
-    /// A copy of all entries.
+    /// Returns a copy of all entries.
     pub fn entries(&self) -> BTreeMap<usize, Entry> {
         locked(&self.entries).clone()
     }
@@ -100,17 +100,17 @@ impl Book {
         locked(&self.entries).get(&number).cloned()
     }
 
-    /// Drops an entry of which nothing more is to be known.
+    /// Removes an entry that is no longer needed.
     pub fn forget(&self, number: usize) {
         locked(&self.entries).remove(&number);
     }
 
-    /// How often what was answered, such as `REST 503`.
+    /// Returns the number of answers by kind, such as `REST 503`.
     pub fn answers(&self) -> BTreeMap<String, usize> {
         locked(&self.answers).clone()
     }
 
-    /// How many answers began so.
+    /// Returns how many answers begin with this text.
     pub fn answered(&self, begin: &str) -> usize {
         locked(&self.answers)
             .iter()
@@ -119,7 +119,7 @@ impl Book {
             .sum()
     }
 
-    /// How many are accepted.
+    /// Returns how many events are accepted.
     pub fn accepted(&self) -> usize {
         locked(&self.entries)
             .values()
@@ -133,13 +133,13 @@ impl Book {
             .insert(number, Entry { body, fate, asked_at: Instant::now(), answered_at: None });
     }
 
-    /// Writes an answer down; whether it is the last one.
+    /// Records an answer. Returns whether it is final.
     fn record(&self, number: usize, answer: Answer) -> bool {
         let known = !matches!(answer.fate, Fate::Unknown(_));
         let mut answers = locked(&self.answers);
         let count = answers.entry(answer.kind.clone()).or_default();
         *count += 1;
-        // The first of each kind tell enough.
+        // The first answers of each kind suffice.
         if let Fate::Unknown(why) | Fate::Refused(why) = &answer.fate
             && *count <= NOTED
         {
@@ -158,14 +158,14 @@ impl Book {
     }
 }
 
-/// One answer, or the lack of one.
+/// An answer, or the lack of one.
 struct Answer {
-    /// For counting: `REST 503`, `gRPC Unavailable`, `REST no answer`.
+    /// The kind for counting: `REST 503`, `gRPC Unavailable`, `REST no answer`.
     kind: String,
     fate: Fate,
 }
 
-/// A way in.
+/// A way to publish.
 #[derive(Clone)]
 pub enum Door {
     Rest(Rest),
@@ -182,7 +182,7 @@ impl Door {
 }
 
 async fn by_rest(rest: &Rest, project: &str, key: &str, body: &str) -> Answer {
-    // Written by hand, so that the payload is this very text.
+    // Written as text, so that the payload is exactly this text.
     let event = format!(r#"{{"event_type": "load", "idempotency_key": "{key}", "data": {body}}}"#);
     let reply =
         match rest.send(Method::POST, &format!("/v1/projects/{project}/events"), event).await {
@@ -203,7 +203,7 @@ async fn by_rest(rest: &Rest, project: &str, key: &str, body: &str) -> Answer {
             Err(error) => Fate::Refused(format!("200 without an id: {error:#}")),
         },
         429 | 500.. => {
-            // Whoever may come again is told when.
+            // Callers that may try again are told when.
             if [429, 503].contains(&status) && !reply.headers.contains_key("retry-after") {
                 kind.push_str(" without Retry-After");
             }
@@ -235,7 +235,7 @@ async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
         },
         Err(status) => {
             let said = format!("{:?}: {}", status.code(), status.message());
-            // What breaks off without a word, tonic reports under these as well.
+            // tonic also reports broken connections with these codes.
             let unknown = [
                 Code::Unavailable,
                 Code::ResourceExhausted,
@@ -255,9 +255,9 @@ async fn by_grpc(grpc: &Grpc, project: &str, key: &str, body: &str) -> Answer {
     }
 }
 
-/// Whether the call was never written, or refused by number when the server announced its end:
-/// libraries of gRPC make such a call again by themselves, as its specification has it (transparent
-/// retries); tonic does not.
+/// Whether the call was never written, or was refused by its stream number when the server
+/// announced its end. gRPC libraries repeat such calls by themselves, as gRPC specifies
+/// (transparent retries); tonic does not.
 fn never_processed(status: &tonic::Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
@@ -278,24 +278,23 @@ fn never_processed(status: &tonic::Status) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub callers: usize,
-    /// Between the events of one caller; it waits for the answer too.
+    /// The pause between the events of one caller, which also waits for the answer.
     pub pause: Duration,
-    /// The longest filler of a body. One body in twenty has twenty times as much, up to what is
-    /// taken.
+    /// The longest filler of a body. One body in twenty has twenty times as much, up to the limit.
     pub filler: usize,
-    /// Whether events have idempotency keys. Without one an event is asked for once: nothing hides
-    /// that it was done twice.
+    /// Whether events have idempotency keys. Without one, each event is requested once, so nothing
+    /// hides a duplicate.
     pub keyed: bool,
 }
 
-/// Callers at work.
+/// Running callers.
 pub struct Traffic {
     callers: JoinSet<()>,
     stop: Arc<AtomicBool>,
 }
 
 impl Traffic {
-    /// Starts callers, each by its own door, in turn.
+    /// Starts callers, which use the ways to publish in turn.
     pub fn start(book: &Arc<Book>, project: &str, doors: &[Door], pace: Pace, seed: u64) -> Self {
         let (stop, numbers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut callers = JoinSet::new();
@@ -318,7 +317,7 @@ impl Traffic {
         Self { callers, stop }
     }
 
-    /// Begins no further event, and waits for the answers to those under way.
+    /// Begins no further event, and waits for the answers in flight.
     pub async fn stop(mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.callers.join_next().await {
@@ -328,7 +327,8 @@ impl Traffic {
     }
 }
 
-/// Publishes one event, again and again with one key until there is an answer; once without a key.
+/// Publishes one event. With a key, repeats the request until there is an answer; without one,
+/// sends it once.
 pub async fn publish_until_answered(
     book: &Book,
     door: &Door,
@@ -350,7 +350,7 @@ pub async fn publish_until_answered(
     }
 }
 
-/// Publishes so many events at once, each until it is answered.
+/// Publishes this many events at the same time, each until it is answered.
 pub async fn publish_some(
     book: &Arc<Book>,
     door: &Door,

@@ -1,8 +1,8 @@
-//! Processes and servers that end, freeze, forget or refuse while events are published: what was
-//! accepted is delivered, and no more than was in flight is sent twice. See docs/testing.md.
+//! Processes and servers end, freeze, lose data or refuse work while events are published. Accepted
+//! events are delivered, and no more than was in flight is sent twice. See docs/testing.md.
 //!
-//! `OUTRIDER_TEST_SEED` makes other data and moments, `OUTRIDER_TEST_FAULT_SECONDS` is how long a
-//! case goes on that can go on.
+//! `OUTRIDER_TEST_SEED` changes data and moments. `OUTRIDER_TEST_FAULT_SECONDS` is the length of
+//! cases whose length can vary.
 
 mod clocks;
 mod disks;
@@ -19,7 +19,7 @@ pub mod trial;
 mod verdict;
 mod zombie;
 
-/// Tests named after the fault: where it happens, and what does it.
+/// Tests named after the fault: its place and its cause.
 macro_rules! cases {
     ($($name:ident: $setting:expr, $fault:expr;)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

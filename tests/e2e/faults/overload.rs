@@ -1,5 +1,5 @@
-//! Callers far beyond what is taken, with large bodies, while PostgreSQL stands still for a time:
-//! refused with the time to come again, while memory stays bounded and what was accepted is
+//! Far more callers than are accepted, with large bodies, while PostgreSQL is frozen for a time.
+//! They are refused with a time to try again, memory stays bounded, and accepted events are
 //! delivered.
 
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ use super::{
     trial::{Own, Setting, Trial, length, single},
 };
 
-/// What the process may grow by under overload, in bytes: less than what the callers hold out at
-/// any time, of which a process without bounds would have several copies. It is the same for 25
-/// callers and for 250.
+/// How much the process may grow under overload, in bytes: less than the callers offer at any time,
+/// of which a process without bounds would have several copies. It is the same for 25 and for 250
+/// callers.
 const GROWTH: u64 = 96 << 20;
 const CALLERS: usize = 250;
-/// The longest body; the mean is half of it.
+/// The longest body. The mean is half of it.
 const BODY: usize = 1_000_000;
 
 cases! {
     postgres_overloaded: overloaded(), async |trial| overload(trial).await;
 }
 
-/// Few requests wait for one small commit at a time, and few bytes: all callers have one API key,
-/// whose share is a quarter of each.
+/// Few requests and few bytes may wait for one small commit at a time. All callers have one API
+/// key, whose share is a quarter of each.
 fn overloaded() -> Setting {
     let few = json!({
         "gateway": {"max_buffered_bytes": 32 << 20},
@@ -42,7 +42,7 @@ fn overloaded() -> Setting {
 async fn overload(trial: &mut Trial<'_>) -> Result<()> {
     let before = trial.memory_before;
     trial.postgres("SIGSTOP", |postgres| postgres.signal_all(Signal::Stop))?;
-    // Less than a request may take: it must not end for that reason.
+    // Less than the timeout of a request, so that it does not end for that reason.
     let mut peak = highest(trial, (length() / 2).min(Duration::from_secs(10))).await?;
     trial.postgres("SIGCONT", |postgres| postgres.signal_all(Signal::Continue))?;
     peak = peak.max(highest(trial, length() / 2).await?);
@@ -62,7 +62,7 @@ async fn overload(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The highest memory of the process in this time.
+/// Returns the highest memory of the process in this time.
 async fn highest(trial: &mut Trial<'_>, time: Duration) -> Result<u64> {
     let process = trial.world.outrider.process_id("all")?;
     let (until, mut peak) = (Instant::now() + time, 0);

@@ -1,5 +1,5 @@
-//! Every fail point, in every shape where it is passed: the process dies there, is started again,
-//! and nothing is lost.
+//! Every fail point, in every shape that passes it. The process dies there and is restarted, and
+//! nothing is lost.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -20,35 +20,35 @@ use super::{
 };
 use crate::scenario::{self, Scenario, run_with_shares};
 
-/// Events of a case, published at once.
+/// How many events a case publishes at once.
 const EVENTS: usize = 12;
-/// The limit of each endpoint: less than is published, so that the feeder has work.
+/// The limit of each endpoint, which is less than is published, so that the feeder has work.
 const WINDOW: usize = 4;
-/// Within so long a point is passed.
+/// The time within which a point must be passed.
 const BOUND: Duration = Duration::from_secs(30);
-/// Lines of logs that tell it.
+/// How many lines of logs an error shows.
 const LINES: usize = 100;
 /// SIGABRT.
 const ABORT: i32 = 6;
 
-/// What makes a process pass a point.
+/// How a process is made to pass a point.
 #[derive(Debug, Clone, Copy)]
 enum Provocation {
     /// Publishing.
     Publish,
-    /// Publishing to endpoints that take longer than what is looked at periodically.
+    /// Publishing to endpoints that answer more slowly than the period of checks.
     PublishSlowly,
-    /// Redis is emptied while deliveries are under way.
+    /// Redis is emptied while deliveries are in flight.
     Flush,
-    /// The process died at another point before.
+    /// The process dies at another point first.
     After(Point),
     /// An endpoint is deleted while its deliveries wait.
     Delete,
-    /// Its start.
+    /// The process starts.
     Start,
 }
 
-/// Where a process is to die: at the N-th passing.
+/// Where a process dies: when it passes the point for the N-th time.
 #[derive(Debug, Clone, Copy)]
 struct Death {
     point: Point,
@@ -56,16 +56,16 @@ struct Death {
     provocation: Provocation,
 }
 
-/// How each point is passed, for surely how many times at least; none where the shape never passes
-/// it.
+/// Returns how each point is passed, and how often at least. Omits points that the shape never
+/// passes.
 fn deaths(shape: Shape) -> Vec<Death> {
     let embedded = shape == Shape::Sqlite;
     let mut deaths = Vec::new();
     for point in Point::ALL.iter().copied() {
         let (most, provocation) = match point {
             Point::BeforeSqliteCommit | Point::AfterSqliteCommit if !embedded => continue,
-            // What its window holds ends with the process: nothing of it is taken over, or lost
-            // behind its back.
+            // The window ends with the process, so nothing of it can be taken over or lost
+            // separately.
             Point::AfterReclaim | Point::BeforeLostRepair | Point::AfterLostRepair if embedded => {
                 continue;
             }
@@ -80,7 +80,7 @@ fn deaths(shape: Shape) -> Vec<Death> {
             Point::BeforeAccept | Point::AfterAccept => (EVENTS as u64, Provocation::Publish),
             Point::BeforeSend | Point::AfterSend => (2 * EVENTS as u64, Provocation::Publish),
             Point::BeforeDial | Point::AfterDial => (2, Provocation::Publish),
-            // All may come in one commit, and be refused at once.
+            // All may be in one commit, and be refused together.
             Point::BeforeCommit | Point::AfterCommit | Point::BeforeUnmark | Point::AfterUnmark => {
                 (1, Provocation::Publish)
             }
@@ -101,7 +101,7 @@ fn deaths(shape: Shape) -> Vec<Death> {
     deaths
 }
 
-/// Runs part `part` of `parts` of the deaths of a shape, one after the other in one world.
+/// Runs part `part` of `parts` of a shape's deaths, one after the other in one world.
 async fn die_everywhere(setting: Setting, part: usize, parts: usize) {
     let setting = setting.with(json!({"dispatch": {"check_after": "1s"}}));
     run_with_shares(1, async || {
@@ -202,9 +202,9 @@ async fn die(
     .await
 }
 
-/// What may be sent twice, without a record of the first time and with one. Who sends requests
-/// leaves some in flight, and so does a Redis that is emptied; who carries them leaves some
-/// unanswered; whoever else dies, nothing is sent twice.
+/// Returns how many requests may be sent twice, without a record of the first and with one. A
+/// process that sends requests leaves some in flight, and so does an emptied Redis. A process that
+/// carries them leaves some unanswered. If any other dies, nothing is sent twice.
 fn in_flight(shape: Shape, point: Point, provocation: Provocation) -> (usize, usize) {
     let window = 2 * WINDOW;
     let deaths = if matches!(provocation, Provocation::After(_)) { 2 } else { 1 };
@@ -214,7 +214,7 @@ fn in_flight(shape: Shape, point: Point, provocation: Provocation) -> (usize, us
     (excess, if point.role() == "egress" { deaths * window } else { 0 })
 }
 
-/// Starts a process anew, to die at a point or at none. Returns when it is ready, or dead already.
+/// Restarts a process that dies at a point, or at none. Returns when it is ready or already dead.
 fn arm(world: &mut World, book: &Book, name: &str, death: Option<(Point, u64)>) -> Result<()> {
     let variables = death
         .map(|(point, passing)| ("OUTRIDER_FAIL_POINT", format!("{}:{passing}", point.name())));
@@ -249,7 +249,7 @@ fn await_death(
     Ok(())
 }
 
-/// Tests of a part of the points each.
+/// Tests that each cover a part of the points.
 macro_rules! parts {
     ($($name:ident: $setting:expr, $part:expr, $parts:expr;)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

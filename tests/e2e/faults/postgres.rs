@@ -1,5 +1,5 @@
-//! PostgreSQL dies, takes no writes, takes no connections, freezes: 503 and UNAVAILABLE, never a
-//! false OK, and on it goes by itself.
+//! PostgreSQL dies, refuses writes or connections, or freezes. Callers get 503 and UNAVAILABLE,
+//! never a false OK, and work continues by itself.
 
 use std::{
     io::{Read, Write},
@@ -41,8 +41,8 @@ cases! {
         async |trial| vanishes(trial).await;
 }
 
-/// Ends at once, as by an immediate shutdown, and comes back, twice. What is in flight is reported
-/// when it is back: nothing is sent twice.
+/// PostgreSQL ends at once, as in an immediate shutdown, and comes back, twice. Results in flight
+/// are reported when it is back, so nothing is sent twice.
 async fn killed(trial: &mut Trial<'_>) -> Result<()> {
     for _ in 0..2 {
         trial.postgres("SIGKILL", |postgres| postgres.kill())?;
@@ -68,8 +68,7 @@ fn reloaded(postgres: &Postgres, sql: &str) -> Result<()> {
     postgres.query("postgres", "SELECT pg_reload_conf()").map(drop)
 }
 
-/// Another client takes every connection that there is, while Outrider's are broken again and
-/// again.
+/// Another client takes every connection, while those of Outrider are broken repeatedly.
 async fn without_connections(trial: &mut Trial<'_>) -> Result<()> {
     const BREAK: &str = "DO $$ BEGIN FOR i IN 1..30 LOOP \
         PERFORM pg_stat_clear_snapshot(); \
@@ -91,7 +90,8 @@ async fn without_connections(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes connections until none is left, and again as some become free; how many they were at most.
+/// Takes connections until none is left, and again when some become free. Returns the highest
+/// number.
 fn hold_connections(address: &str, stop: &AtomicBool) -> usize {
     let (mut held, mut most) = (Vec::new(), 0);
     while !stop.load(Ordering::Relaxed) {
@@ -104,7 +104,7 @@ fn hold_connections(address: &str, stop: &AtomicBool) -> usize {
     most
 }
 
-/// Opens a session by hand: the message of the begin, and an answer that it is authenticated.
+/// Opens a session with bytes: the startup message, and the answer that it is authenticated.
 fn connect(address: &str) -> Result<TcpStream> {
     const VERSION: u32 = 3 << 16;
     let parameters = b"user\0postgres\0database\0postgres\0\0";
@@ -120,18 +120,18 @@ fn connect(address: &str) -> Result<TcpStream> {
     Ok(connection)
 }
 
-/// 3 s and not 14 s for what the database does not answer.
+/// Waits 3 s and not 14 s for a database that does not answer.
 fn impatient() -> Value {
     json!({"database": {"acquire_timeout": "1s", "statement_timeout": "1s"}})
 }
 
-/// The same, with so few connections that none may be lost.
+/// The same, with so few connections that none can be spared.
 fn few_connections() -> Value {
     json!({"database": {"acquire_timeout": "2s", "statement_timeout": "1s", "max_connections": 4,
         "ledger_connections": 4}})
 }
 
-/// All of it stands still for longer than anybody waits for it; nobody's connection breaks.
+/// All of its processes freeze for longer than any timeout. No connection breaks.
 async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres("SIGSTOP", |postgres| postgres.signal_all(Signal::Stop))?;
     trial.answers("REST 503").await?;
@@ -139,23 +139,23 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.postgres("SIGCONT", |postgres| postgres.signal_all(Signal::Continue))
 }
 
-/// Its host is gone and says nothing; another has taken its place, to which new connections lead.
-/// TCP would wait a quarter of an hour.
+/// Its host disappears without closing connections, and another takes its place for new
+/// connections. TCP would wait a quarter of an hour.
 async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
     for _ in 0..3 {
         trial.harm("PostgreSQL: all connections fall silent", |world| {
             world.links.as_ref().context("no links here")?.postgres.fall_silent();
             Ok(())
         })?;
-        // Whose work was under way says so. That may be no publisher's: others find or open
-        // sessions that answer.
+        // The log names the session whose work was in flight. This need not be a publisher's,
+        // because others may find or open sessions that answer.
         trial.tells("does not answer at all").await?;
         trial.accepts(50).await?;
     }
     Ok(())
 }
 
-/// It dies for good; its synchronous standby is promoted, and connections lead there.
+/// It dies permanently. Its synchronous standby is promoted, and connections lead there.
 async fn fails_over(trial: &mut Trial<'_>) -> Result<()> {
     let standby =
         trial.postgres("has a synchronous standby", |postgres| postgres.start_standby())?;
@@ -171,9 +171,9 @@ async fn fails_over(trial: &mut Trial<'_>) -> Result<()> {
     })
 }
 
-/// The URL names both servers. It dies, and the standby that was passed over until then is
-/// promoted: everybody finds it. The former one comes back and takes no writes: it is passed over
-/// in its turn, also while nobody else is there.
+/// The URL names both servers. The first dies, and the standby, which was skipped until then, is
+/// promoted and found by all. The first comes back without accepting writes and is skipped in turn,
+/// even while there is no other.
 async fn fails_over_by_hosts(trial: &mut Trial<'_>) -> Result<()> {
     let place = |postgres: &Postgres| format!("{} as postgres", postgres.address());
     trial.postgres("SIGKILL", |postgres| postgres.kill())?;
@@ -190,7 +190,7 @@ async fn fails_over_by_hosts(trial: &mut Trial<'_>) -> Result<()> {
         logs.contains("the database is at another host now") && logs.contains(&promoted),
         "nobody tells of {promoted}"
     );
-    // It was turned to at the start, and is not again.
+    // It was tried at the start, and is not tried again.
     let turned = |trial: &Trial<'_>, place: &str| {
         let logs = block_in_place(|| trial.world.outrider.logs(10_000));
         logs.lines()
@@ -208,7 +208,7 @@ async fn fails_over_by_hosts(trial: &mut Trial<'_>) -> Result<()> {
     ensure!(before > 0, "nobody turned to {former} at the start");
     trial.postgres("SIGKILL", |postgres| postgres.kill())?;
     trial.answers("REST 503").await?;
-    // It was asked, and is no place to be.
+    // It was tried, and cannot be used.
     trial.tells(&format!("{former}, database outrider_0: it takes no writes")).await?;
     trial.postgres("start", |postgres| postgres.restart())?;
     trial.accepts(50).await?;

@@ -1,5 +1,5 @@
-//! Redis dies, forgets, is full, freezes, comes back empty or with the past: publishing goes on,
-//! and deliveries by themselves.
+//! Redis dies, loses its data, is full, freezes, or comes back empty or with old data. Publishing
+//! continues, and deliveries continue by themselves.
 
 use std::{thread::sleep, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
     trial::{Own, Trial, mesh, single},
 };
 
-/// How long Redis is away: what was under way fails and is tried again.
+/// How long Redis is down. Calls in flight fail and are tried again.
 const AWAY: Duration = Duration::from_millis(1_500);
 
 cases! {
@@ -29,7 +29,7 @@ cases! {
         async |trial| stale(trial).await;
 }
 
-/// Killed, and started again: empty, or with what its append-only file holds.
+/// Redis is killed and restarted, empty or with the contents of its append-only file.
 async fn killed(trial: &mut Trial<'_>) -> Result<()> {
     trial.may_double();
     trial.redis("SIGKILL", |redis| redis.kill())?;
@@ -48,8 +48,8 @@ async fn flushed(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes are refused, while what acknowledges and removes succeeds: nothing may be acknowledged
-/// before it is durable elsewhere.
+/// Writes are refused, while commands that acknowledge and remove succeed. Nothing may be
+/// acknowledged before it is durable elsewhere.
 async fn full(trial: &mut Trial<'_>) -> Result<()> {
     set(trial, "maxmemory 1")?;
     trial.accepts(100).await?;
@@ -65,7 +65,7 @@ fn set(trial: &mut Trial<'_>, what: &str) -> Result<()> {
     })
 }
 
-/// It answers nobody, and keeps all connections, for longer than leases last.
+/// It answers nothing and keeps all connections, for longer than leases last.
 async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.may_double();
     trial.redis("SIGSTOP", |redis| redis.signal(Signal::Stop))?;
@@ -75,7 +75,7 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     trial.redis("SIGCONT", |redis| redis.signal(Signal::Continue))
 }
 
-/// Replaced by a copy that lacks the last seconds, and holds again what was finished in them.
+/// It is replaced by a copy that lacks the last seconds, and has jobs that were finished in them.
 async fn stale(trial: &mut Trial<'_>) -> Result<()> {
     let mut copy = None;
     trial.redis("copied", |redis| {
@@ -83,7 +83,7 @@ async fn stale(trial: &mut Trial<'_>) -> Result<()> {
         Ok(())
     })?;
     trial.accepts(60).await?;
-    // Those that were held when it was copied, and those that were held when it was replaced.
+    // Jobs that were held when it was copied, and jobs that were held when it was replaced.
     trial.may_double();
     trial.may_double();
     trial.redis("replaced by the copy", |redis| {
@@ -93,8 +93,8 @@ async fn stale(trial: &mut Trial<'_>) -> Result<()> {
     })
 }
 
-/// Its host is gone and says nothing; another has taken its place, with the same data, to which new
-/// connections lead.
+/// Its host disappears without closing connections. Another with the same data takes its place for
+/// new connections.
 async fn vanishes(trial: &mut Trial<'_>) -> Result<()> {
     trial.may_double();
     trial.harm("Redis: all connections fall silent", |world| {

@@ -1,5 +1,5 @@
-//! SIGTERM under load, and two of every role: no error that a client sees behind two gateways,
-//! nothing sent twice.
+//! SIGTERM under load, and two processes of every role. Clients of two gateways see no error, and
+//! nothing is sent twice.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ cases! {
     mesh_terminated_outer_roles: mesh(), async |trial| {
         ["admin", "ingest", "gateway"].iter().try_for_each(|role| trial.renew(role))
     };
-    // Workers go on to use the tunnels that they have until these are cut.
+    // Workers continue to use their tunnels until these are cut.
     mesh_terminated_egress: mesh(), async |trial| { trial.may_cut(); trial.renew("egress") };
     postgres_terminated_process: single(), async |trial| trial.renew("all");
     sqlite_terminated_process: sqlite(), async |trial| trial.renew("all");
@@ -36,7 +36,7 @@ cases! {
         }
         undisturbed(trial)
     };
-    // Workers go on to use the tunnels that they have until these are cut.
+    // Workers continue to use their tunnels until these are cut.
     mesh_rolling_restart_of_egress: mesh().doubled(), async |trial| {
         trial.may_cut();
         one_after_the_other(trial, "egress")?;
@@ -44,7 +44,7 @@ cases! {
     };
 }
 
-/// Each of the two leaves, ends by SIGTERM, comes back and is reached again.
+/// Each of the two leaves, ends by SIGTERM, comes back and is used again.
 fn one_after_the_other(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     for name in [role.to_owned(), format!("{role}-2")] {
         let fronts = |world: &super::trial::World, leave: bool| {
@@ -58,7 +58,7 @@ fn one_after_the_other(trial: &mut Trial<'_>, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// No caller was ever answered by anything but OK.
+/// Asserts that every answer was OK.
 fn undisturbed(trial: &Trial<'_>) -> Result<()> {
     let answers = trial.book.answers();
     ensure!(

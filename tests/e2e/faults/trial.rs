@@ -1,4 +1,4 @@
-//! A case of the suite: a world to harm, traffic all the while, and the verdict.
+//! A case of the suite: a world to damage, continuous traffic, and the verdict.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -27,55 +27,55 @@ use super::{
 };
 use crate::scenario::{self, BOUND, Scenario, run_with_shares};
 
-/// The limits of the endpoints: so many of their requests may be in flight, so many duplicates may
-/// follow a fault. Little more than are in flight all the time.
+/// The limits of the endpoints: how many of their requests may be in flight, and so how many
+/// duplicates may follow a fault. They are little higher than the number that is always in flight.
 const WINDOWS: [usize; 2] = [8, 16];
-/// How long the endpoints take for an answer.
+/// How long the endpoints take to answer.
 const ANSWERED_AFTER: Duration = Duration::from_millis(60);
-/// Within so long of the end of a fault, and of its acceptance, every event has arrived, and again
-/// where it was refused first: with the product's own settings 60 s and the wait before a first
-/// retry, and with the short ones of the suite.
+/// The time after the end of a fault, and after its acceptance, within which every event must have
+/// arrived, and again where it was first refused: with default settings (60 s and the wait before a
+/// first retry), and with the short ones of the suite.
 const RECOVERY: [Duration; 2] = [Duration::from_secs(66), Duration::from_secs(30)];
-/// How long a job is held, and how long a delivery stays unsettled before it is asked after.
+/// How long a lease lasts, and how long a delivery may be unsettled before it is checked.
 pub const LEASE: Duration = Duration::from_secs(2);
-/// Arrived before the fault begins.
+/// How many events arrive before the fault begins.
 const WARM: usize = 20;
 
-/// A number from the environment.
+/// Reads a number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The seed of this run.
+/// Returns the seed of this run.
 pub fn seed() -> u64 {
     setting("OUTRIDER_TEST_SEED", 1)
 }
 
-/// How long cases go on that can go on.
+/// Returns the length of cases whose length can vary.
 pub fn length() -> Duration {
     Duration::from_secs(setting("OUTRIDER_TEST_FAULT_SECONDS", 4))
 }
 
-/// Which servers a case has for itself.
+/// The servers that belong to a case alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Own {
-    /// Redis, which keeps nothing on disk, where there is one.
+    /// Redis without a disk, in shapes that have Redis.
     Redis,
     /// Redis with an append-only file.
     PersistentRedis,
-    /// PostgreSQL, and Redis.
+    /// PostgreSQL and Redis.
     Postgres,
-    /// PostgreSQL that takes few connections, and Redis.
+    /// PostgreSQL with few connections, and Redis.
     SmallPostgres,
     /// PostgreSQL and Redis, each behind a link that can fall silent.
     Distant,
-    /// The same, PostgreSQL by TLS.
+    /// The same, with PostgreSQL over TLS.
     DistantByTls,
     /// PostgreSQL with a synchronous standby, both named in the URL, and Redis.
     PostgresPair,
 }
 
-/// What stands between Outrider and distant servers.
+/// The links between Outrider and distant servers.
 pub struct Links {
     pub postgres: Proxy,
     pub redis: Proxy,
@@ -88,20 +88,20 @@ impl Links {
     }
 }
 
-/// Connections that PostgreSQL takes where it takes few.
+/// The connections of a PostgreSQL with few.
 pub const FEW_CONNECTIONS: u32 = 40;
 
-/// The world of a case.
+/// The set-up of a case.
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub shape: Shape,
     pub own: Own,
-    /// Laid over the configuration.
+    /// Settings that override the configuration.
     pub more: Value,
     pub pace: Pace,
-    /// Two of every role, behind proxies.
+    /// Whether there are two processes of every role, behind proxies.
     pub doubled: bool,
-    /// The product's own leases, periods and waits, instead of short ones.
+    /// Whether the product's default leases, periods and waits are used, instead of short ones.
     pub defaults: bool,
 }
 
@@ -124,17 +124,17 @@ impl Setting {
         Self { doubled: true, ..self }
     }
 
-    /// Events without idempotency keys: whatever is done twice shows.
+    /// Publishes without idempotency keys, so that every duplicate shows.
     pub fn keyless(self) -> Self {
         Self { pace: Pace { keyed: false, ..self.pace }, ..self }
     }
 
-    /// How soon everything has arrived after a fault.
+    /// Returns how soon everything must have arrived after a fault.
     pub fn recovery(&self) -> Duration {
         RECOVERY[usize::from(!self.defaults)]
     }
 
-    /// The shortest that a first retry may wait: the schedule's first step, less a fifth.
+    /// Returns the shortest wait of a first retry: the schedule's first step, less a fifth.
     fn first_wait(&self) -> Duration {
         Duration::from_millis(if self.defaults { 5_000 } else { 500 }) * 4 / 5
     }
@@ -143,7 +143,7 @@ impl Setting {
         Self { defaults: true, ..self }
     }
 
-    /// With `fronts` before the roles, if they are doubled.
+    /// Returns the options, with `fronts` in front of the roles if they are doubled.
     fn options(&self, fronts: Option<&Fronts>) -> Options {
         let ports = fronts.map(|fronts| fronts.ports.clone()).unwrap_or_default();
         let fronts = fronts.map_or(Value::Null, Fronts::configuration);
@@ -151,7 +151,7 @@ impl Setting {
             let options = Options { ports, ..Options::of_the_product() };
             return Options { more: merged([&options.more, &self.more, &fronts]), ..options };
         }
-        // More attempts than any outage here can use up.
+        // More attempts than any outage in these tests uses up.
         Options {
             lease: format!("{}ms", LEASE.as_millis()),
             retry_schedule: vec!["500ms".to_owned(); 100],
@@ -162,12 +162,12 @@ impl Setting {
     }
 }
 
-/// Roles apart, on servers.
+/// Separate roles with servers.
 pub fn mesh() -> Setting {
     Setting::new(Shape::Mesh)
 }
 
-/// One process, on servers.
+/// One process with servers.
 pub fn single() -> Setting {
     Setting::new(Shape::Postgres)
 }
@@ -177,7 +177,7 @@ pub fn sqlite() -> Setting {
     Setting::new(Shape::Sqlite)
 }
 
-/// What a case may harm.
+/// The servers and processes that a case may damage.
 pub struct World {
     pub outrider: Outrider,
     pub redis: Option<Redis>,
@@ -191,7 +191,8 @@ pub struct World {
 }
 
 impl World {
-    /// Starts it; `fronts` stand before two of every role, `links` before distant servers.
+    /// Starts the world, with `fronts` in front of doubled roles and `links` in front of distant
+    /// servers.
     pub fn start(
         setting: &Setting,
         mut fronts: Option<Fronts>,
@@ -238,7 +239,7 @@ impl World {
     }
 }
 
-/// Sections of configuration, the later ones laid over the earlier.
+/// Merges sections of configuration. Later ones override earlier ones.
 fn merged<const N: usize>(layers: [&Value; N]) -> Value {
     let mut settings = json!({});
     for (section, keys) in layers.iter().flat_map(|layer| layer.as_object().into_iter().flatten()) {
@@ -249,20 +250,19 @@ fn merged<const N: usize>(layers: [&Value; N]) -> Value {
     settings
 }
 
-/// A case under way.
+/// A running case.
 pub struct Trial<'a> {
     pub world: &'a mut World,
     pub scenario: &'a Scenario,
     pub book: &'a Arc<Book>,
     pub random: StdRng,
-    /// Requests that the faults so far may have doubled without a record.
+    /// How many requests the faults so far may have duplicated without a record.
     excess: usize,
-    /// Requests whose answers the faults so far may have kept from coming, of which there are
-    /// records.
+    /// How many requests may have lost their answers through the faults so far, with a record.
     cut: usize,
-    /// Whether callers' own connections were harmed: they may hear nothing at all.
+    /// Whether connections of callers were damaged, so that they may get no answer.
     callers_harmed: bool,
-    /// The memory of the one process before there was anything to do, in bytes.
+    /// The memory of the one process before the traffic, in bytes.
     pub memory_before: u64,
     traffic: Option<Traffic>,
     seed: u64,
@@ -274,34 +274,34 @@ impl Trial<'_> {
         self.book.note(what);
     }
 
-    /// What was in flight may be sent twice.
+    /// Allows requests in flight to be sent twice.
     pub fn may_double(&mut self) {
         self.excess += WINDOWS.iter().sum::<usize>();
         self.may_cut();
     }
 
-    /// What was in flight may get no answer, which is recorded: it may be sent again.
+    /// Allows requests in flight to get no answer, which is recorded, and to be sent again.
     pub fn may_cut(&mut self) {
         self.cut += WINDOWS.iter().sum::<usize>();
     }
 
-    /// A random time.
+    /// Returns a random time.
     pub fn between(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(self.random.random_range(least..=most))
     }
 
-    /// Does something that blocks, while the traffic goes on.
+    /// Runs something that blocks, while the traffic continues.
     pub fn harm<T>(&mut self, what: &str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         self.note(what);
         block_in_place(|| act(self.world)).with_context(|| what.to_owned())
     }
 
-    /// Whoever speaks to callers ends, so that they may hear nothing.
+    /// Notes that a process that serves callers ends, so that they may get no answer.
     fn note_end_of(&mut self, name: &str) {
         self.callers_harmed |= ["gateway", "all"].contains(&name.trim_end_matches("-2"));
     }
 
-    /// From now on this process may cut callers off, if it speaks to them.
+    /// Allows this process to cut off callers, if it serves them.
     pub fn may_cut_callers_off(&mut self, name: &str) {
         self.note_end_of(name);
     }
@@ -311,7 +311,7 @@ impl Trial<'_> {
         self.harm(&format!("SIGKILL {name}"), |world| world.outrider.kill(name))
     }
 
-    /// Starts a process again; ready when this returns.
+    /// Restarts a process. It is ready when this returns.
     pub fn restart(&mut self, name: &str) -> Result<()> {
         self.harm(&format!("start {name}"), |world| {
             world.outrider.restart(name)?;
@@ -323,7 +323,7 @@ impl Trial<'_> {
         self.harm(&format!("{signal:?} {name}"), |world| world.outrider.signal(name, signal))
     }
 
-    /// Asks a process to end, which it does by itself, and starts it again.
+    /// Asks a process to end in good order, and restarts it.
     pub fn renew(&mut self, name: &str) -> Result<()> {
         self.note_end_of(name);
         self.harm(&format!("SIGTERM {name}"), |world| {
@@ -350,7 +350,7 @@ impl Trial<'_> {
         })
     }
 
-    /// Waits until so many more events are accepted: whatever stopped, goes on.
+    /// Waits until this many more events are accepted, so that the work has resumed.
     pub async fn accepts(&self, more: usize) -> Result<()> {
         let wanted = self.book.accepted() + more;
         let what = format!("{more} more events are accepted");
@@ -359,7 +359,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Waits until something was answered so, once more than before.
+    /// Waits for one more answer of this kind.
     pub async fn answers(&self, begin: &str) -> Result<()> {
         let before = self.book.answered(begin);
         let what = format!("{begin} is answered");
@@ -369,7 +369,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Waits until some process has logged these words, once more than before.
+    /// Waits until a process has logged these words once more.
     pub async fn tells(&self, words: &str) -> Result<()> {
         const LINES: usize = 10_000;
         let told = || block_in_place(|| self.world.outrider.logs(LINES).matches(words).count());
@@ -379,7 +379,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Starts callers, by REST and by gRPC, and waits until the first of their events have arrived.
+    /// Starts callers over REST and gRPC, and waits until the first of their events have arrived.
     async fn start_traffic(&mut self) -> Result<()> {
         let url = self.world.fronts.as_ref().map_or_else(|| self.world.outrider.url(), Fronts::url);
         let token = &self.scenario.token;
@@ -394,8 +394,7 @@ impl Trial<'_> {
     }
 }
 
-/// Runs a case under its name and the seed of the run. When it fails it tells both, and what
-/// happened when.
+/// Runs a case with its name and the seed of the run. A failure reports both, and the timeline.
 pub async fn run(
     name: &str,
     setting: Setting,
@@ -480,7 +479,7 @@ async fn carry_out(
     Ok(summary)
 }
 
-/// Two endpoints that get every event: one that takes its time, and one that fails first.
+/// Creates two endpoints that get every event: one that answers slowly, and one that fails first.
 pub async fn goals(scenario: &Scenario, windows: [usize; 2]) -> Result<Vec<Goal>> {
     let slow = |status| Answer::After(ANSWERED_AFTER, status);
     scenario.receiver.answer("/steady", [slow(200)]);

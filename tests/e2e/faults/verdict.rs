@@ -1,6 +1,5 @@
-//! The verdict, from what was answered, what arrived, and what the API says: nothing lost, nothing
-//! invented, nothing changed, no more sent twice than was in flight, and every delivery's history
-//! as it must be.
+//! The verdict, from the answers, the arrivals and the API: nothing is lost, invented or changed,
+//! no more is sent twice than was in flight, and the history of every delivery is correct.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,36 +17,36 @@ use crate::{
     verify,
 };
 
-/// How long what must come is waited for, before it counts as lost.
+/// How long to wait for events before they count as lost.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// An endpoint, and how many requests a delivery to it takes when nothing goes wrong.
+/// An endpoint, and how many requests a delivery to it needs without a fault.
 #[derive(Debug, Clone)]
 pub struct Goal {
     pub target: Target,
     pub requests: usize,
 }
 
-/// How the verdict is reached.
+/// The bounds of the verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// When the last fault had ended.
+    /// The end of the last fault.
     pub fault_ended: Instant,
-    /// Within so long of that, and of its acceptance, every event has arrived, and was sent again
-    /// where it was refused first.
+    /// The time after that, and after its acceptance, within which every event must have arrived,
+    /// and been sent again where it was first refused.
     pub recovery: Duration,
-    /// Requests that may have been sent twice without a record of the first time.
+    /// How many requests may have been sent twice without a record of the first.
     pub excess: usize,
-    /// Requests that may be recorded as unanswered, and were then sent again.
+    /// How many requests may be recorded as unanswered and then sent again.
     pub cut: usize,
-    /// No retry comes sooner after the request that it repeats; none where something may have been
-    /// sent twice.
+    /// The shortest time between a request and its retry. `None` if something may have been sent
+    /// twice.
     pub first_wait: Option<Duration>,
-    /// Whether callers may hear nothing, or what their library makes of a broken connection.
+    /// Whether callers may get no answer, or the error of their library for a broken connection.
     pub callers_harmed: bool,
 }
 
-/// Judges; a line that tells what was seen. The error names what is wrong.
+/// Judges the case. Returns a line with the figures, or an error that names what is wrong.
 pub async fn judge(
     scenario: &Scenario,
     goals: &[Goal],
@@ -87,8 +86,8 @@ pub async fn judge(
     let history = History::read(scenario).await?;
     history.check(goals, &accepted)?;
     let repeated: usize = excess.iter().sum();
-    // A request whose answer did not come may have arrived, and is recorded as an attempt, or as
-    // sent again within one.
+    // A request without an answer may have arrived. It is recorded as an attempt, or as resent
+    // within one.
     let unanswered = history.unanswered() + history.resent();
     ensure!(
         unanswered <= terms.cut,
@@ -101,7 +100,7 @@ pub async fn judge(
         "{excess:?} requests too many; at most {} were in flight, {unanswered} unanswered",
         terms.excess
     );
-    // What was recorded twice under one number was sent twice.
+    // Two records with one number mean that the request was sent twice.
     ensure!(
         history.repeated_numbers() <= terms.excess,
         "{} attempts have a number twice",
@@ -118,7 +117,8 @@ pub async fn judge(
 
 type Accepted = HashMap<String, Entry>;
 
-/// The accepted events by id: each event was answered, none was refused, no two have one id.
+/// Returns the accepted events by id. Asserts that each event was answered, none was refused, and
+/// no two share an id.
 fn answered(book: &Book, callers_harmed: bool) -> Result<Accepted> {
     let entries = book.entries();
     let count = entries.len();
@@ -134,7 +134,7 @@ fn answered(book: &Book, callers_harmed: bool) -> Result<Accepted> {
             Fate::Refused(why) => anyhow::bail!("event {number} was refused: {why}"),
         }
     }
-    // Whatever goes wrong inside, the caller is told that it is to come again, and when.
+    // Whatever goes wrong inside, callers are told to try again, and when.
     let never = [
         "REST 500",
         "REST 501",
@@ -144,7 +144,7 @@ fn answered(book: &Book, callers_harmed: bool) -> Result<Accepted> {
         "REST 429 without",
         "REST 503 without",
     ];
-    // What breaks off without a word, libraries of gRPC tell as one of these.
+    // gRPC libraries report broken connections with one of these codes.
     let unharmed = [
         "REST no answer",
         "gRPC Internal",
@@ -167,8 +167,8 @@ fn missing(scenario: &Scenario, path: &str, accepted: &Accepted) -> Vec<String> 
     accepted.keys().filter(|id| !counts.contains_key(*id)).take(5).cloned().collect()
 }
 
-/// What arrived is what was accepted, to the byte, properly signed, and in time; how long the
-/// slowest took.
+/// Asserts that exactly the accepted events arrived, to the byte, with valid signatures, and in
+/// time. Returns the longest time.
 fn arrivals(
     scenario: &Scenario,
     goal: &Goal,
@@ -205,11 +205,11 @@ fn arrivals(
     Ok(worst)
 }
 
-/// The deliveries and attempts of a project, by the API.
+/// The deliveries and attempts of a project, from the API.
 struct History {
     events: HashSet<String>,
     deliveries: Vec<Value>,
-    /// By delivery.
+    /// Attempts by delivery.
     attempts: HashMap<String, Vec<Value>>,
 }
 
@@ -227,7 +227,8 @@ impl History {
         })
     }
 
-    /// One delivery per event and endpoint, delivered, whose attempts tell how.
+    /// Asserts that each event has one delivery per endpoint, which is delivered and has consistent
+    /// attempts.
     fn check(&self, goals: &[Goal], accepted: &Accepted) -> Result<()> {
         ensure!(
             self.events.len() == accepted.len()
@@ -250,7 +251,7 @@ impl History {
                 );
                 self.check_delivery(delivery).with_context(|| format!("{delivery}"))?;
             } else {
-                // Its endpoint was deleted meanwhile.
+                // Its endpoint was deleted in the meantime.
                 let ended =
                     ["DELIVERY_STATUS_CANCELLED", "DELIVERY_STATUS_DELIVERED"].map(Value::from);
                 ensure!(ended.contains(&delivery["status"]), "it has not ended: {delivery}");
@@ -287,7 +288,7 @@ impl History {
         Ok(())
     }
 
-    /// Attempts that got no answer.
+    /// Returns the number of attempts without an answer.
     fn unanswered(&self) -> usize {
         self.attempts
             .values()
@@ -296,13 +297,13 @@ impl History {
             .count()
     }
 
-    /// Attempts within which the request was sent again.
+    /// Returns the number of attempts whose request was resent.
     fn resent(&self) -> usize {
         self.attempts.values().flatten().filter(|attempt| attempt["resent"] == true).count()
     }
 
-    /// Attempts that have the number of another one of their delivery: of a job that was done
-    /// twice.
+    /// Returns the number of attempts that share their number with another of their delivery,
+    /// because a job was done twice.
     fn repeated_numbers(&self) -> usize {
         let repeated = self.attempts.values().map(|attempts| {
             let mut counts = BTreeMap::<u64, usize>::new();
@@ -315,7 +316,7 @@ impl History {
     }
 }
 
-/// All resources of a project of one kind, page by page.
+/// Returns all resources of one kind in a project, by page.
 async fn all(scenario: &Scenario, kind: &str) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     let mut token = String::new();

@@ -1,5 +1,5 @@
-//! A worker that freezes for longer than its leases and then goes on: another has sent its jobs,
-//! and its late reports change nothing.
+//! A worker freezes for longer than its leases and then continues. Another has sent its jobs, and
+//! its late reports change nothing.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
         let wait = trial.between(500, 1_500);
         tokio::time::sleep(wait).await;
         trial.signal("worker", Signal::Stop)?;
-        // The other one takes its jobs over after the lease, at one of its looks for such.
+        // The other worker takes over its jobs at one of its checks after the lease.
         tokio::time::sleep(2 * LEASE + Duration::from_secs(1)).await;
         trial.signal("worker", Signal::Continue)?;
     }
@@ -33,16 +33,15 @@ async fn frozen(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Dispatch stands still for longer than leases last. Workers keep them, and what they have to
-/// report.
+/// Dispatch freezes for longer than leases last. Workers keep their leases and their reports.
 async fn frozen_dispatch(trial: &mut Trial<'_>) -> Result<()> {
     trial.signal("dispatch", Signal::Stop)?;
     tokio::time::sleep(2 * LEASE + Duration::from_secs(1)).await;
     trial.signal("dispatch", Signal::Continue)
 }
 
-/// Whether some event arrived twice, or some attempt was made by a second job: the freeze hit
-/// something.
+/// Whether an event arrived twice or an attempt was made by a second job, so that the freeze had an
+/// effect.
 fn reclaimed(trial: &Trial<'_>) -> Result<bool> {
     let receiver = &trial.scenario.receiver;
     Ok(receiver.counts("/steady").values().any(|count| *count > 1)
