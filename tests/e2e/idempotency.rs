@@ -1,4 +1,4 @@
-//! Publishing again under the same key.
+//! Publishing again with the same key.
 
 use std::collections::HashSet;
 
@@ -73,7 +73,7 @@ async fn another_event_under_the_key_is_refused(scenario: &Scenario) -> Result<(
         refused.as_ref().is_err_and(|status| status.code() == Code::AlreadyExists),
         "{refused:?}"
     );
-    // The same bytes by another way in are the same event.
+    // The same bytes over another surface are the same event.
     let same = NewEvent { payload: "{\"n\":1}".into(), ..event };
     let request = PublishEventRequest { project_id: scenario.project.clone(), event: Some(same) };
     let same = scenario.grpc().await?.ingest().publish_event(request).await?.into_inner();

@@ -1,4 +1,4 @@
-//! One bad endpoint hurts nobody else, and what waits long is not sent twice.
+//! A bad endpoint does not affect others, and deliveries that wait long are not sent twice.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,14 @@ use crate::{
     scenario::{self, BOUND, SHARES, Scenario, run_with_shares, text},
 };
 
-/// What promptly means on a loaded machine of two cores with a debug build.
+/// What "promptly" means for a debug build on a loaded machine with two cores.
 const PROMPT: Duration = Duration::from_secs(10);
 const BATCH: usize = 1_000;
-/// Requests whose end the receiver may not have noticed yet.
+/// The number of requests whose end the receiver may not have noticed yet.
 const NOTICED_LATE: usize = 16;
 
-/// How many deliveries wait for the hanging endpoint: OUTRIDER_TEST_BACKLOG, default 20,000.
+/// Returns how many deliveries wait for the hanging endpoint: OUTRIDER_TEST_BACKLOG, default
+/// 20,000.
 fn backlog() -> usize {
     std::env::var("OUTRIDER_TEST_BACKLOG").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
@@ -73,7 +74,7 @@ async fn hang_and_deliver(scenario: &Scenario, processes: &[u32]) -> Result<()> 
         worst = worst.max(received[0].at.duration_since(*at));
     }
     ensure!(worst < PROMPT, "an event of the good endpoint took {worst:?}");
-    // What hangs ends at its deadline; none of it is sent again before its time.
+    // Hanging requests end at their deadline. None is sent again before its time.
     let first_round = scenario.receiver.distinct("/hanging");
     wait_until(
         "the next ones are sent to the hanging endpoint",
@@ -110,8 +111,8 @@ async fn jobs_beyond_their_lease_are_sent_once(shape: Shape) -> Result<()> {
 }
 
 async fn wait_beyond_the_lease(scenario: &Scenario) -> Result<()> {
-    // A thousand at once for thrice the lease, and beside them a thousand of which most wait for
-    // room.
+    // A thousand at once for three times the lease, and beside them a thousand, most of which wait
+    // for room.
     scenario.receiver.answer("/wide", [Answer::After(Duration::from_secs(6), 200)]);
     scenario.receiver.answer("/narrow", [Answer::After(Duration::from_millis(500), 200)]);
     let wide =

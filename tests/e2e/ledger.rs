@@ -11,11 +11,11 @@ use crate::{
     scenario::{self, BOUND, Scenario, run_with_shares},
 };
 
-/// Audits while events come.
+/// How many audits run while events arrive.
 const AUDITS: usize = 10;
 
-/// Everything accepted is accounted for, at this moment: for the end of any scenario, and for its
-/// midst. What was found.
+/// Asserts that everything accepted is accounted for at this moment, during or after a scenario.
+/// Returns the report.
 pub fn adds_up(outrider: &Outrider) -> Result<Value> {
     let (code, told) = block_in_place(|| outrider.verify_ledger(&[]))?;
     ensure!(code == Some(0) && told["ok"] == true, "the ledger does not add up: {told}");
@@ -26,8 +26,8 @@ fn number(told: &Value, pointer: &str) -> u64 {
     told.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// While events come, fail and are retried. Every case of the fault suite ends with the same
-/// question.
+/// The ledger adds up while events arrive, fail and are retried. Every case of the fault suite ends
+/// with the same check.
 async fn adds_up_at_every_moment(trial: &mut Trial<'_>) -> Result<()> {
     for _ in 0..AUDITS {
         trial.accepts(10).await?;
@@ -50,8 +50,8 @@ async fn mesh_adds_up_at_every_moment() {
     trial::run("mesh_adds_up_at_every_moment", trial::mesh(), adds_up_at_every_moment).await;
 }
 
-/// A row that goes is found by the command, with the event's id, and by the metrics; when it is
-/// back, they say so.
+/// The command finds a lost row with the event's id, and the metrics show it. When the row is back,
+/// both say so.
 async fn a_lost_row_is_found(outrider: &Outrider) -> Result<()> {
     let scenario = Scenario::new(outrider).await?;
     let target = scenario.target("/held", &["a"], json!({})).await?;
@@ -90,7 +90,7 @@ async fn a_lost_row_is_found(outrider: &Outrider) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the metric has this value, told by a whole audit: its counter moved since.
+/// Waits until the metric has this value after a whole audit, whose counter has moved.
 async fn unaccounted(outrider: &Outrider, value: f64) -> Result<()> {
     let metrics = |text: &[String], name: &str| {
         let lines = text.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with(name));
@@ -126,7 +126,7 @@ async fn a_lost_row_is_found_by_the_command_and_the_metrics() {
     .await;
 }
 
-/// Two processes with all roles: one audits, the other leaves it to it, until that one is gone.
+/// Of two processes with all roles, one audits. The other takes over when that one is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_processes_audits_and_the_other_takes_over() {
     run_with_shares(1, async || {

@@ -1,6 +1,5 @@
-//! Limits above what a library takes by itself: what one process takes, roles in processes of their
-//! own take too, and what is larger is refused as too large, with the limit and the setting that it
-//! is of.
+//! Limits above the defaults of libraries. Roles in separate processes accept the same as one
+//! process. Larger messages are refused with the limit and the name of its setting.
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -18,7 +17,7 @@ use tonic::Code;
 use crate::scenario::{Scenario, run_with_shares, start, text, with_logs};
 
 const MIB: usize = 1024 * 1024;
-/// Above 16 MiB, which once bounded messages between roles.
+/// More than 16 MiB, which was once the bound of messages between roles.
 const LARGE: usize = 20 * MIB;
 const MOST_PAYLOAD: usize = 24 * MIB;
 const MOST_REQUEST: usize = 64 * MIB;

@@ -1,4 +1,4 @@
-//! What scenarios under load wait for.
+//! Conditions that scenarios under load wait for.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use super::{
     traffic,
 };
 
-/// One attack; its rounds go on until it is aborted.
+/// One attack. It repeats its rounds until it is aborted.
 #[derive(Clone, Copy)]
 pub struct Attack {
     pub name: &'static str,
@@ -25,7 +25,7 @@ macro_rules! attacks {
     };
 }
 
-/// Those by which all shapes are attacked, alone and at once.
+/// The attacks on all shapes, alone and all at once.
 const ATTACKS: &[Attack] = attacks! {
     "repeated-pairs" Shares tenants::repeated_pairs;
     "many-endpoints" Shares tenants::many;
@@ -70,7 +70,7 @@ const ATTACKS: &[Attack] = attacks! {
     "small-frames" Processor floods::small_frames;
 };
 
-/// Those that need TLS on the public port, where the others speak plain HTTP.
+/// The attacks that need TLS on the public port. The others use plain HTTP.
 const TLS_ATTACKS: &[Attack] = attacks! {
     "callers-handshakes" Shares callers::handshakes;
 };
@@ -79,12 +79,12 @@ fn asked_for(attacks: &[Attack]) -> Vec<Attack> {
     attacks.iter().copied().filter(|attack| is_asked_for(attack.name)).collect()
 }
 
-/// Attacks by plain HTTP.
+/// Returns the attacks with plain HTTP.
 pub fn plain() -> Vec<Attack> {
     asked_for(ATTACKS)
 }
 
-/// Attacks on a public port with TLS.
+/// Returns the attacks on a public port with TLS.
 pub fn by_tls() -> Vec<Attack> {
     asked_for(TLS_ATTACKS)
 }

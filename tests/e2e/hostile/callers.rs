@@ -15,16 +15,16 @@ use tokio::{
 use super::foe::Foe;
 use crate::malformed;
 
-/// How long a connection that drips is kept.
+/// How long a dripping connection is kept.
 const DRIPPING: Duration = Duration::from_secs(20);
 
-/// More connections than a listener takes, which say nothing; the oldest makes room for a new one.
+/// Opens more silent connections than a listener accepts. The oldest makes room for a new one.
 pub async fn idle_connections(foe: Foe) -> Result<()> {
     let listeners = foe.listeners();
     foe.clone()
         .at_once(listeners.len(), move |foe, number| {
             let address = listeners[number].clone();
-            // The public listener has places for 10,000, those for operators for 256.
+            // The public listener has 10,000 places, and operations listeners have 256.
             let most = if number == 0 { foe.of(10_500, 500) } else { foe.of(1_100, 300) };
             async move {
                 let mut open = VecDeque::new();
@@ -32,7 +32,7 @@ pub async fn idle_connections(foe: Foe) -> Result<()> {
                     interval(foe.of(Duration::from_millis(1), Duration::from_millis(20)));
                 loop {
                     pace.tick().await;
-                    // A listener that is full may refuse.
+                    // A full listener may refuse.
                     if let Ok(stream) = TcpStream::connect(&address).await {
                         open.push_back(stream);
                         foe.hit();
@@ -46,7 +46,7 @@ pub async fn idle_connections(foe: Foe) -> Result<()> {
         .await
 }
 
-/// Heads that come byte by byte, on every listener.
+/// Sends heads byte by byte, on every listener.
 pub async fn slow_heads(foe: Foe) -> Result<()> {
     const HEAD: &[u8] =
         b"POST /v1/projects/x/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer x\r\nx-a: b";
@@ -65,7 +65,7 @@ pub async fn slow_heads(foe: Foe) -> Result<()> {
                             }
                             std::io::Result::Ok(())
                         };
-                        // The server may close it before.
+                        // The server may close it earlier.
                         let _ = timeout(DRIPPING, drip).await;
                     }
                     sleep(Duration::from_millis(100)).await;
@@ -75,7 +75,7 @@ pub async fn slow_heads(foe: Foe) -> Result<()> {
         .await
 }
 
-/// A key of the right form that nobody has.
+/// Returns a well-formed key that does not exist.
 fn invented() -> String {
     const DIGITS: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut random = rand::rng();
@@ -87,7 +87,7 @@ fn invented() -> String {
     format!("ork_0{}_{}A", digits(25), digits(42))
 }
 
-/// Large bodies, without a key, with one that is none, and with invented ones.
+/// Sends large bodies without a key, with a malformed one, and with invented ones.
 pub async fn bodies(foe: Foe) -> Result<()> {
     foe.callers(
         foe.of(8, 1),
@@ -110,7 +110,7 @@ pub async fn bodies(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Invented keys, on connections that stay, by REST and gRPC.
+/// Sends invented keys on lasting connections, over REST and gRPC.
 pub async fn invented_keys(foe: Foe) -> Result<()> {
     let rest = Rest::new(&foe.outrider.url(), None);
     foe.callers(
@@ -135,7 +135,7 @@ pub async fn invented_keys(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Requests that are not well-formed, and bytes that are none, on every surface.
+/// Sends malformed requests and arbitrary bytes, on every surface.
 pub async fn malformed(foe: Foe) -> Result<()> {
     let target = malformed::Target {
         public: foe.address(),
@@ -152,7 +152,7 @@ pub async fn malformed(foe: Foe) -> Result<()> {
             async move {
                 let token = invented();
                 target.token = (number % 2 == 0).then_some(token);
-                // How it is answered is judged by the tests of malformed requests.
+                // The tests of malformed requests judge the answers.
                 let _ = timeout(Duration::from_secs(5), malformed::one(number, &target)).await;
                 Ok(())
             }
@@ -161,7 +161,7 @@ pub async fn malformed(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Handshakes of TLS that stand still, drip or are none; only where the public port has TLS.
+/// Stalls, drips or breaks TLS handshakes. This needs TLS on the public port.
 pub async fn handshakes(foe: Foe) -> Result<()> {
     const HELLO: &[u8] =
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03................................";
@@ -184,7 +184,7 @@ pub async fn handshakes(foe: Foe) -> Result<()> {
                 sleep(DRIPPING).await;
                 std::io::Result::Ok(())
             };
-            // It may be closed before.
+            // The server may close it earlier.
             let _ = timeout(DRIPPING, work).await;
         }
     })

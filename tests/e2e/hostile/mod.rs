@@ -1,8 +1,8 @@
-//! Hostile tenants, receivers and callers beside a healthy tenant, in every shape: its ledger adds
-//! up, and it hardly notices. See docs/testing.md.
+//! Hostile tenants, receivers and callers beside a healthy tenant, in every shape. Its ledger adds
+//! up, and it is hardly affected. See docs/testing.md.
 //!
-//! The bounded part runs with all other tests. The long run, which `tests/run hostile` starts,
-//! carries out each attack alone and then all of them at once for half an hour, with a release.
+//! The bounded part runs with all other tests. The long run, which `tests/run hostile` starts, runs
+//! each attack alone and then all of them at once for half an hour, with a release build.
 
 mod attacks;
 mod callers;
@@ -41,7 +41,7 @@ async fn everything(shape: Shape, plan: Plan) -> Result<()> {
     findings.finish()
 }
 
-/// Each attack on a server of its own.
+/// Runs each attack on its own server.
 async fn each(shape: Shape) -> Result<()> {
     let (mut findings, plan) = (Findings::default(), Plan::each());
     let pki = Pki::create()?;

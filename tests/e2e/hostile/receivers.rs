@@ -16,7 +16,7 @@ const BYTE: Duration = Duration::from_millis(200);
 /// How one receiver behaves.
 type Way = &'static [Act];
 
-/// Answers before the answer, without an end.
+/// Sends interim answers without end.
 pub async fn interim_answers(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Repeat("HTTP/1.1 100 Continue\r\n\r\n")],
@@ -31,7 +31,7 @@ pub async fn interim_answers(foe: Foe) -> Result<()> {
     answering(foe, WAYS).await
 }
 
-/// Heads that are too large, do not end, or are none.
+/// Sends heads that are too large, endless, or malformed.
 pub async fn heads(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Send("HTTP/1.1 200 OK\r\n"), Act::Repeat("x-many: fields\r\n")],
@@ -55,7 +55,7 @@ pub async fn heads(foe: Foe) -> Result<()> {
     answering(foe, WAYS).await
 }
 
-/// Bodies without an end, or slow ones.
+/// Sends endless or slow bodies.
 pub async fn bodies(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Send(SIZED), Act::Repeat("x")],
@@ -67,7 +67,7 @@ pub async fn bodies(foe: Foe) -> Result<()> {
     answering(foe, WAYS).await
 }
 
-/// Chunks, their extensions, and trailers.
+/// Abuses chunks, their extensions, and trailers.
 pub async fn chunks(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Send(CHUNKED), Act::Repeat("1\r\nx\r\n")],
@@ -81,7 +81,7 @@ pub async fn chunks(foe: Foe) -> Result<()> {
     answering(foe, WAYS).await
 }
 
-/// Connections that end at each moment, redirects, and lengths that do not hold.
+/// Ends connections at each moment, redirects, and sends wrong lengths.
 pub async fn ends(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Close],
@@ -102,8 +102,7 @@ pub async fn ends(foe: Foe) -> Result<()> {
     answering(foe, WAYS).await
 }
 
-/// Answers to nothing: as soon as there is a connection, several for one request, and without an
-/// end.
+/// Sends unsolicited answers: before a request, several for one request, and without end.
 pub async fn early(foe: Foe) -> Result<()> {
     const WAYS: &[Way] = &[
         &[Act::Send(OK), Act::Hang],
@@ -126,7 +125,7 @@ pub async fn early(foe: Foe) -> Result<()> {
     aim(foe, &receivers, 500).await
 }
 
-/// Receivers that accept and read nothing, while large payloads are sent to them.
+/// Accepts connections without reading, while large payloads are sent.
 pub async fn deaf(foe: Foe) -> Result<()> {
     const WAYS: &[Way] =
         &[&[Act::Hang], &[Act::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]];
@@ -137,9 +136,9 @@ pub async fn deaf(foe: Foe) -> Result<()> {
     aim(foe, &receivers, 900_000).await
 }
 
-/// Receivers that stall, break or spoil the handshake of TLS.
+/// Stalls, breaks or corrupts TLS handshakes.
 pub async fn handshakes(foe: Foe) -> Result<()> {
-    // A certificate that nobody trusts.
+    // An untrusted certificate.
     let pki = Pki::create()?;
     let mut receivers =
         vec![RawReceiver::start_tls(&[Act::Send(OK)], &pki.issue("receiver")?).await?];
@@ -172,7 +171,7 @@ async fn answering(foe: Foe, ways: &'static [Way]) -> Result<()> {
     aim(foe, &receivers, 500).await
 }
 
-/// Publishes to all of them, until it is aborted.
+/// Publishes to all receivers until it is aborted.
 async fn aim(foe: Foe, receivers: &[RawReceiver], payload: usize) -> Result<()> {
     let project = foe.tenant.project().await?;
     for receiver in receivers {

@@ -1,4 +1,4 @@
-//! What the processes use meanwhile: memory and CPU time of each, looked at on a thread of its own.
+//! The memory and CPU time of each process, measured on a separate thread.
 
 use std::{
     sync::{
@@ -20,13 +20,13 @@ use super::seen::Phase;
 pub const ATTACKERS: &str = "attackers";
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// One look at all processes.
+/// One measurement of all processes.
 struct Look {
     at: Instant,
     of: Vec<Usage>,
 }
 
-/// Looks at the processes until it is dropped.
+/// Measures the processes until it is dropped.
 pub struct Watch {
     names: Vec<String>,
     looks: Arc<Mutex<Vec<Look>>>,
@@ -34,11 +34,11 @@ pub struct Watch {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What one process used in a phase.
+/// The resources that one process used in a phase.
 #[derive(Debug, Clone)]
 pub struct Used {
     pub process: String,
-    /// The most memory and the last, in bytes.
+    /// The highest memory and, in `last`, the latest, in bytes.
     pub highest: u64,
     pub last: u64,
     /// CPU time.
@@ -46,7 +46,7 @@ pub struct Used {
 }
 
 impl Watch {
-    /// Of all processes of Outrider, and last of this one.
+    /// Starts to measure all processes of Outrider and, as the last, this one.
     pub fn start(outrider: &Outrider) -> Self {
         let of_outrider =
             outrider.processes().into_iter().map(|(name, process)| (name.to_owned(), process));
@@ -69,7 +69,7 @@ impl Watch {
         Self { names, looks, end: Some(end), thread: Some(thread) }
     }
 
-    /// What each process used in a phase.
+    /// Returns what each process used in a phase.
     pub fn in_phase(&self, phase: &Phase) -> Vec<Used> {
         let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let within: Vec<&Look> = looks.iter().filter(|look| phase.contains(&look.at)).collect();
@@ -89,7 +89,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
-            // It looks and cannot fail.
+            // The thread does not fail.
             thread.join().ok();
         }
     }

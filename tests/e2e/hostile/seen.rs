@@ -1,4 +1,4 @@
-//! What the healthy tenant saw, in each phase of an attack.
+//! The observations of the healthy tenant, by phase of an attack.
 
 use std::{
     collections::BTreeMap,
@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A moment and how long something took that began then.
+/// The beginning and duration of something.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub at: Instant,
     pub took: Duration,
 }
 
-/// All that was seen.
+/// All observations.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub published: usize,
@@ -22,43 +22,43 @@ pub struct Seen {
     pub receipts: Vec<Sample>,
     /// From a publish to its answer.
     pub answers: Vec<Sample>,
-    /// When something arrived, on each path.
+    /// The times of arrivals, by path.
     pub arrivals: Vec<Vec<Instant>>,
-    /// By how much the tenant itself was late to publish: the machine was busy.
+    /// By how much the tenant itself was late to publish, because the machine was busy.
     pub late: Vec<Sample>,
     pub lost: usize,
     pub duplicates: usize,
-    /// Everything else that is wrong.
+    /// All other faults.
     pub wrong: Vec<String>,
-    /// How often what was answered.
+    /// The number of answers by kind.
     pub told: BTreeMap<String, usize>,
-    /// Answers that were not OK.
+    /// Returns the number of answers other than OK.
     pub timeline: String,
 }
 
-/// A time.
+/// A period.
 pub type Phase = Range<Instant>;
 
-/// What was seen in a phase.
+/// The figures of a phase.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
-    /// Arrivals.
+    /// The number of arrivals.
     pub arrived: usize,
     /// From a publish to an arrival.
     pub p50: Duration,
     pub p99: Duration,
     pub slowest: Duration,
-    /// The longest time in which nothing arrived on a path.
+    /// The longest time without an arrival on one of the paths.
     pub gap: Duration,
-    /// The longest time by which the tenant itself was late: gaps that it caused are not the
-    /// server's.
+    /// The longest time by which the tenant itself was late, because gaps that it caused are not
+    /// the server's.
     pub paused: Duration,
     /// The p99 from a publish to its answer.
     pub answered: Duration,
 }
 
 impl Seen {
-    /// The figures of a phase, by when events were published.
+    /// Returns the figures of a phase, by the times of publishing.
     pub fn in_phase(&self, phase: &Phase) -> Figures {
         let receipts = sorted(&self.receipts, phase);
         Figures {
@@ -77,7 +77,7 @@ impl Seen {
         }
     }
 
-    /// Answers that were not OK.
+    /// Returns the number of answers other than OK.
     pub fn refused(&self) -> usize {
         self.told
             .iter()
@@ -88,7 +88,7 @@ impl Seen {
 }
 
 impl Figures {
-    /// The longest gap that the tenant did not cause itself.
+    /// Returns the longest gap that the tenant did not cause.
     pub fn gap_of_the_server(&self) -> Duration {
         self.gap.saturating_sub(self.paused)
     }
@@ -128,7 +128,7 @@ fn percentile(sorted: &[Duration], part: usize) -> Duration {
         .unwrap_or_default()
 }
 
-/// The longest time in a phase without an arrival, its begin and end included.
+/// Returns the longest time without an arrival in a phase, including its beginning and end.
 fn longest_gap(arrivals: &[Instant], phase: &Phase) -> Duration {
     let mut within: Vec<Instant> =
         arrivals.iter().copied().filter(|at| phase.contains(at)).collect();

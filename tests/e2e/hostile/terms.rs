@@ -1,38 +1,38 @@
-//! How long the suite attacks, how hard, and what it allows.
+//! The length and force of attacks, and the bounds of their effects.
 
 use std::time::Duration;
 
-/// How hard attacks are.
+/// The force of attacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
-    /// As a debug build beside other tests can bear it.
+    /// For a debug build beside other tests.
     Part,
-    /// As a server can expect it.
+    /// The force that a server can expect.
     Full,
 }
 
-/// What an attack takes from the server.
+/// The resource that an attack uses up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// Shares: nothing of it may be noticed.
+    /// Shares. The attack must not be noticeable.
     Shares,
-    /// The processor, which nobody divides: beside it others are slower, and never stand still.
+    /// The processor, which is not divided. Others become slower but never stop.
     Processor,
 }
 
-/// What the healthy tenant may notice at most.
+/// The bounds of the effects on the healthy tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The p99 of receipts, times that of the quiet phase; and how much longer it may be in any
+    /// The p99 of receipts, as a multiple of the quiet phase, and how much longer it may be in any
     /// case.
     pub p99: (f64, Duration),
     pub gap: Duration,
-    /// The most memory of any process, in bytes.
+    /// The highest memory of any process, in bytes.
     pub memory: u64,
-    /// Processor time of all processes together once the attack is over, in a second.
+    /// CPU time of all processes together after the attack, in a second.
     pub cpu_after: Duration,
-    /// The memory of each process after a minute of idleness, times that before; none when not
-    /// judged.
+    /// The memory of each process after a minute of idleness, as a multiple of that before. `None`
+    /// if it is not judged.
     pub memory_after: Option<f64>,
 }
 
@@ -43,7 +43,7 @@ pub struct Plan {
     pub attack: Duration,
     pub after: Duration,
     force: Force,
-    /// Whether the promised figures are judged, of a release on a machine that does nothing else.
+    /// Whether the promised figures are judged, for a release build on an otherwise idle machine.
     promised: bool,
 }
 
@@ -57,13 +57,13 @@ fn seconds(name: &str, default: u64) -> Duration {
     Duration::from_secs(variable(name).and_then(|value| value.parse().ok()).unwrap_or(default))
 }
 
-/// Whether an attack was asked for by its name; all are without the variable.
+/// Whether the attack with this name is requested. Without the variable, all are.
 pub fn is_asked_for(name: &str) -> bool {
     variable("ATTACKS").is_none_or(|names| names.split(',').any(|asked| asked.trim() == name))
 }
 
 impl Plan {
-    /// The bounded part, with other tests.
+    /// The bounded part, which runs with other tests.
     pub fn part() -> Self {
         let attack = seconds("SECONDS", 15);
         Self {
@@ -96,13 +96,13 @@ impl Plan {
         }
     }
 
-    /// How hard an attack is. Beside all others an attack on the processor has less force: together
-    /// they must not need more of it than the machine has.
+    /// Returns the force of an attack. Beside all others, an attack on the processor has less
+    /// force, because together they must not need more than the machine has.
     pub fn force(&self, takes: Takes, alone: bool) -> Force {
         if takes == Takes::Processor && !alone { Force::Part } else { self.force }
     }
 
-    /// What is allowed beside one attack, or beside several.
+    /// Returns the bounds beside one attack, or beside several.
     pub fn bounds(&self, takes: Takes, alone: bool) -> Bounds {
         let millis = Duration::from_millis;
         if !self.promised {
@@ -119,14 +119,14 @@ impl Plan {
             (Takes::Processor, true) => ((2.0, millis(100)), millis(500)),
             (_, false) => ((2.0, millis(1_000)), millis(1_000)),
         };
-        // All at once fill several of the bounds that docs/operations.md lists under "Memory".
+        // All attacks at once reach several of the bounds in docs/operations.md under "Memory".
         let memory = if alone { 512 } else { 768 } * MIB;
         Bounds { p99, gap, memory, cpu_after: millis(500), memory_after: Some(1.5) }
     }
 }
 
 impl Bounds {
-    /// The longest p99 beside an attack, after this one in the quiet phase.
+    /// Returns the longest permitted p99 beside an attack, from that of the quiet phase.
     pub fn longest_p99(&self, quiet: Duration) -> Duration {
         quiet.mul_f64(self.p99.0).max(quiet + self.p99.1)
     }

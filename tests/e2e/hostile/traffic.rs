@@ -1,4 +1,4 @@
-//! Tenants that call far more than others, by calls that are dear.
+//! Tenants that make many more calls than others, and expensive ones.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::foe::Foe;
 
-/// After a refusal that says to come again.
+/// The pause after a refusal that asks to try again.
 const REFUSED: Duration = Duration::from_millis(50);
 
 const fn millis(millis: u64) -> Duration {
@@ -30,7 +30,7 @@ async fn call(
     Ok(reply)
 }
 
-/// A project with endpoints that answer at once.
+/// Creates a project with endpoints that answer at once.
 async fn answering(foe: &Foe, endpoints: usize) -> Result<String> {
     Ok(foe.tenant.endpoints(endpoints, Limits::DEFAULT, &Answer::Status(200)).await?.0)
 }
@@ -40,7 +40,7 @@ fn event(number: usize) -> String {
         .to_string()
 }
 
-/// More events than all others together.
+/// Publishes more events than all others together.
 pub async fn publish_flood(foe: Foe) -> Result<()> {
     let path = format!("{}/events", answering(&foe, 1).await?);
     foe.callers(foe.of(8, 2), foe.of(millis(5), millis(40)), move |foe, number| {
@@ -50,7 +50,7 @@ pub async fn publish_flood(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Events that each go to many endpoints.
+/// Publishes events that each go to many endpoints.
 pub async fn fan_out(foe: Foe) -> Result<()> {
     let path = format!("{}/events", answering(&foe, foe.of(200, 20)).await?);
     foe.callers(1, foe.of(millis(400), millis(500)), move |foe, number| {
@@ -60,7 +60,8 @@ pub async fn fan_out(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Batches of so many empty events that they are refused when they are decoded, and full ones.
+/// Sends batches with so many empty events that they are refused while they are decoded, and full
+/// batches.
 pub async fn batches(foe: Foe) -> Result<()> {
     const EMPTY: usize = 1_900_000;
     let path = format!("{}/events:batch", answering(&foe, 1).await?);
@@ -76,7 +77,7 @@ pub async fn batches(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Few idempotency keys, again and again, with other events.
+/// Repeats a few idempotency keys with different events.
 pub async fn idempotency_keys(foe: Foe) -> Result<()> {
     let path = format!("{}/events", answering(&foe, 1).await?);
     foe.callers(foe.of(4, 1), foe.of(millis(10), millis(50)), move |foe, number| {
@@ -88,7 +89,7 @@ pub async fn idempotency_keys(foe: Foe) -> Result<()> {
     .await
 }
 
-/// The largest pages of every list.
+/// Requests the largest pages of every list.
 pub async fn lists(foe: Foe) -> Result<()> {
     let project = answering(&foe, 1).await?;
     let events = json!({"events": (0..500).map(|number| json!({"event_type": EVENT_TYPE,
@@ -104,7 +105,7 @@ pub async fn lists(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Configuration that never stands still: endpoints, subscriptions, secrets and keys come and go.
+/// Creates and deletes endpoints, subscriptions, secrets and keys continually.
 pub async fn churn(foe: Foe) -> Result<()> {
     let project = answering(&foe, 1).await?;
     foe.callers(foe.of(2, 1), foe.of(millis(10), millis(100)), move |foe, number| {
@@ -131,7 +132,7 @@ async fn come_and_go(foe: &Foe, project: &str, number: usize) -> Result<()> {
     call(foe, Method::DELETE, &path, "").await.map(drop)
 }
 
-/// Deliveries that have ended, again and again.
+/// Retries deliveries that have ended, repeatedly.
 pub async fn retries(foe: Foe) -> Result<()> {
     const EVENTS: usize = 20;
     let project = answering(&foe, 1).await?;
@@ -150,7 +151,7 @@ pub async fn retries(foe: Foe) -> Result<()> {
     .await
 }
 
-/// Payloads that take long to validate by their schema.
+/// Publishes payloads whose schemas are expensive to validate.
 pub async fn schemas(foe: Foe) -> Result<()> {
     let project = answering(&foe, 1).await?;
     let validate = json!({"schema_validation": "SCHEMA_VALIDATION_REJECT"}).to_string();

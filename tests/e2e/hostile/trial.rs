@@ -29,34 +29,34 @@ use crate::{
     telemetry::{scrapes, sum},
 };
 
-/// Hostile organisations; attacks take them in turn.
+/// The number of hostile organizations, which attacks use in turn.
 const ORGANIZATIONS: usize = 4;
-/// Within so long of the end of its time every attack has done something.
+/// The time after its end within which every attack must have had an effect.
 const HIT: Duration = Duration::from_secs(30);
-/// Within so long the deliveries of deleted projects are cancelled.
+/// The time within which the deliveries of deleted projects must be canceled.
 const CLEARED: Duration = Duration::from_secs(120);
-/// So many deliveries of the healthy tenant may be pending at any time.
+/// How many deliveries of the healthy tenant may be pending at any time.
 const PENDING: f64 = 200.0;
-/// Within so long of idleness memory is back.
+/// The time of idleness within which memory must return.
 const IDLE: Duration = Duration::from_secs(60);
-/// Parts of a long attack that are shown.
+/// The number of parts of a long attack that are shown.
 const PARTS: u32 = 20;
-/// What memory may grow by in any case, in bytes: a process that has little may double it.
+/// How much memory may grow in any case, in bytes. A process with little memory may double it.
 const GROWTH: u64 = 16 << 20;
 
-/// What was seen in a run.
+/// The results of a run.
 struct Run {
     seen: Seen,
-    /// Quiet, attack, after.
+    /// The phases: quiet, attack, after.
     phases: [Phase; 3],
     used: [Vec<Used>; 3],
     done: Vec<(Attack, Done)>,
-    /// Memory of each process after the idle time.
+    /// The memory of each process after the idle time.
     idle: Option<Vec<u64>>,
 }
 
-/// Runs attacks at once on a server of its own, prints what was seen, and notes what must not be.
-/// With an identity, its public port has TLS.
+/// Runs attacks at once on a separate server, prints the results, and records failures. With an
+/// identity, its public port has TLS.
 pub async fn run(
     title: &str,
     shape: Shape,
@@ -80,7 +80,7 @@ pub async fn run(
     }
 }
 
-/// Tells how far a run is: some take half an hour.
+/// Reports the progress of a run, which may take half an hour.
 struct Progress(Instant);
 
 impl Progress {
@@ -136,7 +136,7 @@ async fn carry_out(
     Ok(Run { seen, phases, used, done, idle })
 }
 
-/// All attacks at once for a time, and longer for those that begin with much configuration.
+/// Runs all attacks at once for a time, and longer if they begin with much configuration.
 async fn attack(foes: &[(Attack, Foe)], time: Duration) {
     let mut attacks = JoinSet::new();
     for (attack, foe) in foes {
@@ -144,7 +144,7 @@ async fn attack(foes: &[(Attack, Foe)], time: Duration) {
     }
     sleep(time).await;
     let all_have_hit = || foes.iter().all(|(_, foe)| foe.done().hits > 0);
-    // That one has not is told by the verdict.
+    // The verdict reports an attack without an effect.
     wait_until("every attack has hit", HIT, async || all_have_hit().then_some(())).await.ok();
     attacks.shutdown().await;
 }
@@ -155,8 +155,8 @@ async fn phase<T>(work: impl Future<Output = T>) -> (Phase, T) {
     (begin..Instant::now(), value)
 }
 
-/// Deletes the attackers' projects, and waits until all that was pending in them is cancelled: that
-/// takes CPU, and is no trace of the attack that stays.
+/// Deletes the attackers' projects, and waits until everything that was pending in them is
+/// canceled, because that takes CPU and is not a lasting effect of the attack.
 async fn clear(outrider: &Outrider, tenants: &[Arc<Attacker>]) -> Result<()> {
     for tenant in tenants {
         tenant.delete_projects().await?;
@@ -168,8 +168,8 @@ async fn clear(outrider: &Outrider, tenants: &[Arc<Attacker>]) -> Result<()> {
     .await
 }
 
-/// Waits until each process has about the memory again that it had; what each has then, or in the
-/// end.
+/// Waits until each process has about its earlier memory again. Returns the memory of each, also
+/// when time is up.
 async fn return_to(outrider: &Outrider, before: &[Used], times: f64) -> Vec<u64> {
     let processes = outrider.process_ids();
     let memory = || processes.iter().map(|process| usage::memory(*process)).collect::<Vec<u64>>();
@@ -260,7 +260,7 @@ impl Run {
         Ok(())
     }
 
-    /// Everything that was measured.
+    /// Returns a table of all figures.
     fn table(&self, title: &str) -> Result<String> {
         let mut text = String::new();
         let Seen { published, lost, duplicates, .. } = &self.seen;
@@ -308,7 +308,8 @@ impl Run {
         Ok(text)
     }
 
-    /// The figures of the parts of a long attack: they show whether it went wrong once or always.
+    /// Adds the figures of the parts of a long attack, which show whether a bound was missed once
+    /// or throughout.
     fn parts(&self, text: &mut String) -> Result<()> {
         let Phase { start, end } = self.phases[1];
         if end - start < PARTS * Duration::from_secs(10) {
@@ -323,7 +324,7 @@ impl Run {
         Ok(())
     }
 
-    /// CPU time for each event of the healthy tenant, while it was attacked.
+    /// Returns the CPU time for each event of the healthy tenant during the attack.
     fn each(&self, cpu: Duration) -> String {
         let events =
             self.seen.answers.iter().filter(|sample| self.phases[1].contains(&sample.at)).count();
