@@ -1,13 +1,13 @@
-//! The product from outside: every scenario on SQLite and the embedded queue, on PostgreSQL and
-//! Redis in one process, and on PostgreSQL and Redis as six processes.
+//! Tests of the product from outside: on SQLite and the embedded queue, on PostgreSQL and Redis in
+//! one process, and on PostgreSQL and Redis in six processes.
 
 /// Makes tests of scenarios, each an `async fn(&Scenario) -> Result<()>` next to it: one test for
 /// each shape in which the scenario can differ. Its tag says which those are:
 ///
-/// - `everywhere`: storage, queue and the channels between roles all take part.
-/// - `by_storage`: the database decides, SQLite or PostgreSQL; all roles are in one process.
-/// - `by_process`: the channels between roles decide; one process or six.
-/// - `once`: nothing that differs between shapes takes part.
+/// - `everywhere`: storage, the queue and the channels between roles matter.
+/// - `by_storage`: the database matters, SQLite or PostgreSQL. All roles are in one process.
+/// - `by_process`: the channels between roles matter, with one process or six.
+/// - `once`: nothing that differs between shapes matters.
 macro_rules! scenarios {
     ($($tag:ident: [$($name:ident),+ $(,)?]),+ $(,)?) => {
         $($(scenarios!(@$tag $name);)+)+

@@ -1,5 +1,5 @@
-//! What a request costs in memory: nothing without a key, and a few times its size with one,
-//! whatever it holds.
+//! The memory that a request costs: nothing without a key, and a few times its size with one,
+//! whatever its contents.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use crate::scenario::{self, BOUND, Scenario, run_with_shares};
 
 const MIB: u64 = 1024 * 1024;
-/// What a process may take for a while beside what a request needs: buffers of connections, caches
-/// that fill.
+/// What a process may use for a while in addition to the request: buffers of connections, and
+/// caches that fill.
 const BESIDE: u64 = 16 * MIB;
-/// Within which memory returns when nothing more happens.
+/// The time of idleness within which memory must return.
 const IDLE: Duration = Duration::from_secs(60);
-/// Requests of a flood under way at once.
+/// How many requests of a flood are in flight at once.
 const AT_ONCE: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +51,7 @@ async fn mesh_memory_returns_after_a_flood() {
         .await;
 }
 
-/// By how much the process of any role grew at most while this went on.
+/// Returns the largest growth of any process while this ran.
 async fn growth(outrider: &Outrider, work: impl Future<Output = Result<()>>) -> Result<u64> {
     let processes = outrider.process_ids();
     let mut before = Vec::new();
@@ -68,7 +68,7 @@ async fn growth(outrider: &Outrider, work: impl Future<Output = Result<()>>) -> 
     Ok(grown.max().unwrap_or(0))
 }
 
-/// A batch by REST: the status and what came with it.
+/// Sends a batch over REST, and returns the status and the body.
 async fn batch(scenario: &Scenario, key: Option<&str>, body: &str) -> Result<(u16, String)> {
     let authorization =
         key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
@@ -82,7 +82,7 @@ async fn batch(scenario: &Scenario, key: Option<&str>, body: &str) -> Result<(u1
     Ok((answer.status, answer.text))
 }
 
-/// A message by gRPC: the headers or trailers that bear the status.
+/// Sends a message over gRPC, and returns the headers or trailers with the status.
 async fn call(scenario: &Scenario, method: &str, message: &[u8]) -> Result<HeaderMap> {
     let io = TokioIo::new(TcpStream::connect(&scenario.address).await?);
     let (mut sender, connection) =
@@ -137,7 +137,7 @@ async fn memory_returns_after_a_flood(shape: Shape) -> Result<()> {
             let (key, body) = bodies[number % bodies.len()];
             batch(&scenario, key, body)
         });
-        // Few at once: a key whose share is used up has all of them refused.
+        // Few at once, because a key whose share is used up would have all of them refused.
         let answers: Vec<_> = stream::iter(flood).buffer_unordered(AT_ONCE).try_collect().await?;
         ensure!(answers.iter().any(|(status, _)| *status == 200), "nothing was accepted");
         drop(silent);
@@ -169,7 +169,7 @@ async fn requests_cost_a_few_times_their_size(shape: Shape) -> Result<()> {
         };
         let good =
             events(&format!("{{\"event_type\":\"a\",\"data\":\"{}\"}}", "x".repeat(4_000)), 1_000);
-        // What is used for the first time takes memory for good.
+        // The first use of a part takes memory permanently.
         ensure!(batch(&scenario, Some(&scenario.token), &good).await?.0 == 200);
 
         let empty = events("{}", 1_900_000);

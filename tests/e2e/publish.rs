@@ -1,4 +1,4 @@
-//! Publishing one event and what arrives.
+//! Publishing one event, and what arrives.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,8 +29,8 @@ scenarios! {
     ],
 }
 
-/// JSON whose meaning a parser would keep, but not its text: spaces, the order and repetition of
-/// escapes, the spelling of numbers.
+/// JSON of which a parser would keep the meaning but not the text: spaces, the order and repetition
+/// of escapes, the spelling of numbers.
 const TEXT: &str = "{ \"z\": 1.0e2,\t\"a\" : [ 1 ,2.50],\n \"big\": \
     123456789012345678901234567890, \"e\": \"\\u00e9é\\/\" }";
 
@@ -206,7 +206,7 @@ async fn deliver_at_is_honoured(scenario: &Scenario) -> Result<()> {
     );
     scenario.delivery_in(&id, "DELIVERED").await?;
     let received = scenario.receiver.received_of("/later", &id);
-    // The database's clock rules; here it is this machine's.
+    // The database's clock decides, which is this machine's clock here.
     let early = Duration::from_millis(50);
     ensure!(received.len() == 1 && received[0].time + early >= due, "it came before its time");
     ensure!(received[0].time < due + BOUND, "it came too late");
@@ -217,7 +217,7 @@ async fn deliver_at_is_honoured(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// A time in whole seconds, rounded down, and a fraction of them, as RFC 3339 writes it in UTC.
+/// Returns a time in RFC 3339 and UTC, in whole seconds, rounded down, and with a fraction.
 fn rfc3339(time: SystemTime) -> Result<String> {
     let since = time.duration_since(UNIX_EPOCH)?;
     let timestamp = prost_types::Timestamp {

@@ -1,5 +1,5 @@
-//! Endpoints that answer as no honest server would: what they cost is bounded, and the status line
-//! decides what became of a delivery.
+//! Endpoints that answer as no honest server would. Their cost is bounded, and the status line
+//! decides the outcome of a delivery.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const SIZED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
 
-/// An endpoint at a raw receiver that gets events of one type.
+/// Creates an endpoint at a raw receiver that gets events of one type.
 async fn target(scenario: &Scenario, receiver: &RawReceiver, event_type: &str) -> Result<Target> {
     let fields = json!({"http": {"url": receiver.url()}, "timeout": "2s"});
     let target = scenario.endpoint("/", fields).await?;
@@ -38,8 +38,8 @@ async fn target(scenario: &Scenario, receiver: &RawReceiver, event_type: &str) -
     Ok(target)
 }
 
-/// Publishes an event to each of these receivers, which answer 2xx and break off: each is delivered
-/// by one attempt, and comes once.
+/// Publishes an event to each of these receivers, which answer 2xx and break off. Each is delivered
+/// by one attempt and arrives once.
 async fn each_is_delivered_once(
     scenario: &Scenario,
     name: &str,
@@ -91,7 +91,7 @@ async fn a_2xx_answer_whose_body_breaks_is_delivered_once(scenario: &Scenario) -
         receivers.push(RawReceiver::start(acts).await?);
     }
     each_is_delivered_once(scenario, "broken", &receivers, 2).await?;
-    // Answers that do not wait for the whole request, the rest of which meets a reset.
+    // Answers that do not wait for the whole request. The rest of the request meets a reset.
     let mut early = Vec::new();
     for _ in 0..10 {
         early.push(RawReceiver::start_early(&[Act::Send(OK), Act::Close]).await?);
@@ -141,7 +141,7 @@ async fn a_reused_connection_that_ends_is_replaced_and_the_attempt_tells(
         target(scenario, &receiver, name).await?;
         scenario.settle().await?;
         let (mut resent, mut sent) = (0, 0);
-        // The next event comes on the connection of the one before it, if that one was settled soon
+        // The next event arrives on the connection of the one before, if that was settled soon
         // enough.
         for _ in 0..10 {
             let id = scenario.publish_id(name, json!({})).await?;
@@ -237,7 +237,7 @@ async fn names_that_cannot_be_reached_are_refused_at_saving(scenario: &Scenario)
     Ok(())
 }
 
-/// An Outrider with these settings that tries each delivery once in the time of a test.
+/// Starts an Outrider with these settings that tries each delivery once in the time of a test.
 fn start(shape: Shape, more: serde_json::Value) -> Result<Outrider> {
     let options = Options { retry_schedule: vec!["1h".to_owned()], more, ..Options::default() };
     block_in_place(|| scenario::start(shape, &options, None))
@@ -270,7 +270,8 @@ async fn endless_interim_answers_cost_little(shape: Shape) -> Result<()> {
     Ok(())
 }
 
-/// The setting opens a port; where only the API has it, the egress refuses it when it is dialled.
+/// The setting opens a port. If only the API has the setting, the egress refuses the port when it
+/// is dialed.
 async fn a_port_is_opened_by_the_setting() -> Result<()> {
     const PORT: u16 = 28_017;
     let mut outrider = start(Shape::Mesh, json!({"dispatch": {"retry_schedule": ["1h", "1h"]}}))?;
@@ -316,7 +317,7 @@ async fn a_2xx_answer_that_breaks_below_tls_is_delivered_once(shape: Shape) -> R
         &[Act::Send(SIZED), Act::Close],
         &[Act::Send("HTTP/1.1 200 OK\r\n\r\nabc"), Act::Close],
         &[Act::Send(SIZED), Act::Reset],
-        // A fatal alert in the clear, and a record that cannot be decrypted.
+        // A fatal alert in plain text, and a record that cannot be decrypted.
         &[Act::Send(SIZED), Act::Below(&[21, 3, 3, 0, 2, 2, 80]), Act::Hang],
         &[
             Act::Send(SIZED),

@@ -1,4 +1,4 @@
-//! What is older than it is kept goes, what is pending stays, and what is erased does not come
+//! Data past its retention is removed, pending deliveries stay, and erased payloads do not come
 //! back.
 
 use std::{
@@ -19,11 +19,11 @@ use uuid::Uuid;
 use crate::scenario::{self, BOUND, SHARES, Scenario, postgres, run_with_shares, text, with_logs};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// No publish waits longer for a day that goes, on a loaded machine with a debug build; a sweep
-/// waits for locks for half a second.
+/// The longest that a publish may wait while a day is removed, for a debug build on a loaded
+/// machine. A sweep waits for locks for half a second.
 const WAIT: Duration = Duration::from_secs(4);
 
-/// An Outrider that sweeps all the time, and a project in it.
+/// An Outrider that sweeps continually, with a project.
 struct World {
     outrider: Outrider,
     scenario: Scenario,
@@ -38,7 +38,7 @@ impl World {
         Ok(Self { outrider, scenario })
     }
 
-    /// Carries statements out in one transaction, past Outrider.
+    /// Runs statements in one transaction, without Outrider.
     fn sql(&self, statements: &str) -> Result<()> {
         const PYTHON: &str = "import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
@@ -63,8 +63,8 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
         }
     }
 
-    /// Makes an event with its deliveries and attempts so much older, and the day's partitions. The
-    /// event's new id.
+    /// Makes an event with its deliveries and attempts this much older, and creates the day's
+    /// partitions. Returns the event's new id.
     async fn age(&self, event: &str, by: Duration) -> Result<String> {
         let id: EventId = event.parse()?;
         let page = self
@@ -105,7 +105,7 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
         Ok(old.to_string())
     }
 
-    /// What makes the partitions of an event's day; nothing on SQLite.
+    /// Returns the statements that create the partitions of an event's day. Empty on SQLite.
     fn partitions(&self, event: EventId) -> String {
         if self.outrider.shape() == Shape::Sqlite {
             return "SELECT 1".to_owned();
@@ -135,7 +135,7 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
             .as_u16())
     }
 
-    /// Waits until an event is not found any more.
+    /// Waits until an event is no longer found.
     async fn gone(&self, event: &str) -> Result<()> {
         let path = format!("events/{event}");
         wait_until("the event's day is gone", BOUND, async || {
@@ -144,7 +144,7 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
         .await
     }
 
-    /// The largest sample of a metric in any process.
+    /// Returns the largest sample of a metric in any process.
     async fn metric(&self, begin: &str) -> Result<f64> {
         let mut most = 0.0_f64;
         for address in self.outrider.operations() {
@@ -162,7 +162,7 @@ connection.executescript('BEGIN IMMEDIATE;' + sys.argv[2] + ';COMMIT')";
     }
 }
 
-/// The same id, so much older.
+/// Returns the same id, this much older.
 fn older(id: Uuid, by: Duration) -> Uuid {
     Uuid::from_u128(id.as_u128() - (by.as_millis() << 80))
 }
@@ -187,7 +187,7 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     let attempt = AttemptId(older(attempt.parse::<AttemptId>()?.0, DAY * 40));
     let old = world.age(&old, DAY * 40).await?;
 
-    // Lists and gets answer as if it had never been.
+    // Lists and gets answer as if it had never existed.
     world.gone(&old).await?;
     wait_until("its attempts are gone, too", BOUND, async || {
         (world.status(&format!("attempts/{attempt}")).await.ok()? == 404).then_some(())
@@ -198,7 +198,7 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
     let events = scenario.rest.get(&scenario.path("events")).await?;
     ensure!(events["events"].as_array().context("no events")?.len() == 2, "{events}");
 
-    // The day of what is pending stays, and says so.
+    // The day of a pending delivery stays, and the metric shows it.
     wait_until("a day is held", BOUND, async || {
         (world.metric("outrider_dispatch_history_held").await.ok()? == 1.0).then_some(())
     })
@@ -212,7 +212,7 @@ async fn old_days_go_and_pending_ones_stay(world: &World) -> Result<()> {
         "nothing is counted"
     );
 
-    // It is delivered, with its payload, and then its day goes, too.
+    // It is delivered with its payload, and then its day is removed as well.
     let resume = json!({"state": "ENDPOINT_STATE_ACTIVE"});
     scenario.rest.patch(&scenario.path(&format!("endpoints/{}", paused.id)), &resume).await?;
     scenario.arrived("/held", 1, BOUND).await?;
@@ -311,7 +311,7 @@ async fn what_is_erased_does_not_come_back(world: &World) -> Result<()> {
     ensure!(refused.status == 412 && refused.reason() == "PAYLOAD_ERASED", "{refused:?}");
     ensure!(scenario.receiver.distinct("/told") == 1, "something was sent");
 
-    // Not while a delivery needs it; by age, once it was delivered.
+    // Not while a delivery needs it, but by age once it was delivered.
     let later = scenario.publish_id("later", json!({"name": "Grace"})).await?;
     let refused = scenario.rest.send(Method::POST, &erase(&later), "{}").await?;
     ensure!(refused.status == 412 && refused.reason() == "DELIVERIES_PENDING", "{refused:?}");

@@ -1,4 +1,4 @@
-//! Attempts that fail, what is listed of them, and what follows.
+//! Attempts that fail, how they are listed, and what follows.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ async fn redirects_are_not_followed(scenario: &Scenario) -> Result<()> {
 }
 
 async fn a_closed_connection_is_an_attempt(scenario: &Scenario) -> Result<()> {
-    // It has no connection that was used before.
+    // There is no reused connection to it.
     let receiver = RawReceiver::start(&[Act::Close]).await?;
     let target = scenario.endpoint("/", json!({"http": {"url": receiver.url()}})).await?;
     scenario.subscribe(&target, &["*"]).await?;

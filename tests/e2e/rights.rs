@@ -1,5 +1,5 @@
-//! A Redis user that lacks a right: processes say which, nothing accepted is lost, and once it is
-//! granted everything goes on.
+//! A Redis user that lacks a right. Processes name the right, no accepted event is lost, and
+//! everything continues once it is granted.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -14,7 +14,7 @@ use crate::{
 };
 
 const PASSWORD: &str = "hunter2";
-/// Of the metrics: what is refused.
+/// The metric of the refused right.
 const WITHOUT_XADD: &str = "outrider_queue_refused{command=\"xadd\",needed=\"yes\"}";
 const WITHOUT_INFO: &str = "outrider_queue_refused{command=\"info\",needed=\"no\"}";
 const AVAILABLE: &str = "outrider_dispatch_queue_available";
@@ -26,7 +26,7 @@ fn set_user(redis: &Redis, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// The line of docs/operations.md.
+/// Returns the line in docs/operations.md.
 fn documented() -> Result<String> {
     let page = include_str!("../../docs/operations.md");
     let line = page
@@ -36,7 +36,8 @@ fn documented() -> Result<String> {
     Ok(line.replace("PASSWORD", PASSWORD))
 }
 
-/// What the processes say at `/readyz`: how many are ready, and all that the others wait for.
+/// Returns the state of the processes at `/readyz`: how many are ready, and everything that the
+/// others wait for.
 async fn readiness(outrider: &Outrider) -> Option<(usize, String)> {
     let (mut ready, mut waiting) = (0, String::new());
     for address in outrider.operations() {
@@ -54,8 +55,8 @@ async fn readiness(outrider: &Outrider) -> Option<(usize, String)> {
     Some((ready, waiting))
 }
 
-/// Begins with less than everything, loses a right, and gets it back. The processes with a queue
-/// are so many.
+/// Begins without all rights, loses one, and gets it back. `with_queue` is the number of processes
+/// that have a queue.
 async fn lost_and_granted(outrider: &Outrider, redis: &Redis, with_queue: usize) -> Result<()> {
     let all = outrider.operations().len();
     let scenario = Scenario::new(outrider).await?;
@@ -101,7 +102,7 @@ async fn lost_and_granted(outrider: &Outrider, redis: &Redis, with_queue: usize)
         (sum(&texts, WITHOUT_XADD) > 0.5 && sum(&texts, AVAILABLE) < 0.5).then_some(())
     })
     .await?;
-    // Publishing goes on.
+    // Publishing continues.
     events.push(scenario.publish_id("a", json!({})).await?);
 
     set_user(redis, "+xadd")?;

@@ -1,4 +1,4 @@
-//! StreamEvents: what is sent, acknowledged, rejected and refused.
+//! StreamEvents: sending, acknowledgments, rejections and refusals.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ scenarios! {
     ],
 }
 
-/// An event whose payload is a number.
+/// Returns an event whose payload is a number.
 pub fn numbered(number: usize) -> NewEvent {
     NewEvent {
         event_type: "item.made".to_owned(),
@@ -138,7 +138,7 @@ async fn a_resend_counts_once(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// Sends numbers on a new stream and gives how it ends.
+/// Sends numbers on a new stream, and returns how it ends.
 async fn ends(scenario: &Scenario, sequences: &[u64]) -> Result<(u64, Status)> {
     let mut connection =
         Connection::open(&scenario.grpc().await?, &scenario.project, "out-of-place").await?;
@@ -207,7 +207,7 @@ async fn a_client_that_never_reads_is_held() {
             ..NewEvent::default()
         };
         let mut sent = 0_u64;
-        // Each answer is larger than an acknowledgement: the way down fills soon.
+        // Each answer is larger than an acknowledgment, so the channel to the client is soon full.
         while let Ok(taken) = tokio::time::timeout(
             Duration::from_secs(2),
             connection.out.send(streamed(sent + 1, bad.clone())),

@@ -1,4 +1,4 @@
-//! StreamEvents when connections break and processes end: every event once.
+//! StreamEvents when connections break and processes end: every event is stored once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,14 +23,14 @@ use crate::{
 /// How long the last deliveries may take.
 const RECOVERY: Duration = Duration::from_secs(240);
 
-/// Events and cuts of the large run; `OUTRIDER_TEST_STREAM_EVENTS` changes the former.
+/// Returns the events and cuts of the large run. `OUTRIDER_TEST_STREAM_EVENTS` changes the former.
 fn large() -> (usize, usize) {
     let events =
         std::env::var("OUTRIDER_TEST_STREAM_EVENTS").ok().and_then(|text| text.parse().ok());
     (events.unwrap_or(20_000), 100)
 }
 
-/// Random enough to cut anywhere, and told so that a run can be looked at again.
+/// A generator whose seed is printed, so that a run can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -42,7 +42,7 @@ impl Dice {
     }
 
     fn below(&mut self, limit: u64) -> u64 {
-        // Knuth's MMIX.
+        // The constants of Knuth's MMIX.
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
@@ -89,7 +89,7 @@ async fn publish_through_cuts(
     let cutting = async {
         let mut dice = Dice::new();
         for cut in 0..cuts {
-            // Spread over the run, each at any moment of what goes on then.
+            // Spread over the run, each at a random moment of its share.
             let from = (share * cut) as u64;
             wait_until("the producer gets on", RECOVERY, async || {
                 (acknowledged.load(Ordering::Relaxed) >= from).then_some(())
@@ -102,13 +102,13 @@ async fn publish_through_cuts(
         }
         anyhow::Ok(())
     };
-    // No more than two shares ahead of the cuts, and the last one after them, so that all of these
-    // find something to cut.
+    // At most two shares ahead of the cuts, and the last one after them, so that every cut hits a
+    // connection in use.
     let numbers = iter(1..=events).then(|number| {
         let mut made = made.clone();
         async move {
             let behind = if number == events { cuts } else { (number / share).saturating_sub(2) };
-            // The cuts that failed are told by their own error.
+            // Cuts that failed report their own error.
             let _ = made.wait_for(|made| *made >= behind).await;
             numbered(number)
         }
@@ -138,8 +138,8 @@ async fn publish_through_cuts(
     once_each(scenario, "/once", events).await
 }
 
-/// Every number from 1 is one event in the store and one delivery at the receiver, none twice, none
-/// missing.
+/// Asserts that every number from 1 is one event in the store and one delivery at the receiver,
+/// without duplicates or gaps.
 async fn once_each(scenario: &Scenario, path: &str, events: usize) -> Result<()> {
     scenario.arrived(path, events, RECOVERY).await?;
     all_settled(scenario, RECOVERY).await?;
@@ -178,8 +178,8 @@ async fn once_each(scenario: &Scenario, path: &str, events: usize) -> Result<()>
     Ok(())
 }
 
-/// Publishes slowly enough that `fault` comes in the middle, and reckons; how the connections
-/// ended.
+/// Publishes slowly enough that `fault` happens in the middle, and checks the result. Returns how
+/// the connections ended.
 async fn in_mid_stream(
     scenario: &Scenario,
     url: &str,
@@ -196,7 +196,7 @@ async fn in_mid_stream(
             if upto * 3 > events as u64
                 && let Some(fault) = fault.take()
             {
-                // The producer stands still meanwhile, with events on their way.
+                // The producer stops in the meantime, with events in flight.
                 outcome = block_in_place(fault);
             }
         })
@@ -211,7 +211,7 @@ async fn in_mid_stream(
     Ok(producer.ends)
 }
 
-/// The reason that a status of ours bears.
+/// Whether a status of Outrider has this reason.
 fn says(status: &Status, reason: Reason) -> bool {
     String::from_utf8_lossy(status.details()).contains(reason.as_str())
 }
@@ -224,7 +224,7 @@ async fn postgres_a_replica_takes_over_at_shutdown() {
         let scenario = Scenario::new(&outrider).await?;
         let proxy = Proxy::start(&outrider.address()).await?;
         let replica = block_in_place(|| outrider.start_another("all"))?;
-        // The scenario speaks to the one that stays.
+        // The scenario uses the process that stays.
         let rest =
             outrider_tests::client::Rest::new(&format!("http://{replica}"), Some(&scenario.token));
         let scenario = Scenario { rest, ..scenario };

@@ -1,4 +1,4 @@
-//! Tails of events and deliveries, on every way that they can be had.
+//! Tails of events and deliveries, over every surface.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -58,7 +58,7 @@ impl Scenario {
     }
 }
 
-/// The next event that is no heartbeat.
+/// Returns the next event that is not a heartbeat.
 async fn of_source(source: &mut EventSource) -> Result<Event> {
     loop {
         let event = source.next().await?.context("the stream ended")?;
@@ -70,7 +70,7 @@ async fn of_source(source: &mut EventSource) -> Result<Event> {
     }
 }
 
-/// The id of the event that a message tells.
+/// Returns the id of the event in a message.
 fn event_id(message: TailEventsResponse) -> Option<String> {
     match message.update? {
         tail_events_response::Update::Event(event) => Some(event.event_id),
@@ -140,7 +140,7 @@ async fn a_tail_goes_on_from_every_event(scenario: &Scenario) -> Result<()> {
             ensure!(next.data == expected.data, "after {index}: {next:?} is not {expected:?}");
         }
     }
-    // By gRPC with the same cursors.
+    // Over gRPC with the same cursors.
     let request = TailEventsRequest { cursor: events[5].id.clone(), ..scenario.tail_request() };
     let mut grpc = scenario.grpc().await?.events().tail_events(request).await?.into_inner();
     ensure!(
@@ -284,7 +284,7 @@ async fn bad_cursors_are_refused(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// A client that goes on wherever it was broken off, and misses nothing.
+/// A client that resumes wherever it was interrupted, and misses nothing.
 async fn followed(
     outrider: &mut Outrider,
     harm: impl FnOnce(&mut Outrider) -> Result<()>,
@@ -293,7 +293,7 @@ async fn followed(
     let mut source = scenario.event_source("", "").await?;
     let before = scenario.publish_many(20).await?;
     let (mut seen, mut last) = (Vec::new(), String::new());
-    // Half of them is read, the rest is on its way or in the log when it happens.
+    // Half of them are read. The rest are in flight or in the log when it happens.
     while seen.len() < 10 {
         let event = of_source(&mut source).await?;
         seen.push(text(&event.data["event"], "event_id")?);
@@ -334,7 +334,7 @@ async fn over_a_restart(shape: Shape, role: &'static str, kill: bool) {
             if kill {
                 outrider.kill(role)?;
             } else {
-                // Open tails hold nothing up.
+                // Open tails do not delay the end.
                 let status = outrider.terminate(role, Duration::from_secs(8))?;
                 ensure!(status.success(), "{role} ended with {status}");
             }

@@ -1,18 +1,18 @@
-//! Bodies that are not well-formed.
+//! Malformed bodies.
 
 use super::dice::Dice;
 
-/// A frame of gRPC.
+/// Returns a gRPC frame.
 pub fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     [&[flag], length.to_be_bytes().as_slice(), message].concat()
 }
 
-/// A body of a gRPC request with a broken frame, or a message that does not decode.
+/// Returns the body of a gRPC request with a broken frame or a message that does not decode.
 pub fn grpc(dice: &mut Dice) -> Vec<u8> {
     const UNDECODABLE: [&[u8]; 6] = [
-        // Longer than what is there; no UTF-8; wire types that are none; a group without its end;
-        // an endless number; the field 0.
+        // A length beyond the end; invalid UTF-8; invalid wire types; a group without an end; an
+        // endless number; field 0.
         b"\x0a\xff\xff\xff\x7f",
         b"\x0a\x02\xff\xfe",
         b"\x0f\x0e",
@@ -50,7 +50,7 @@ pub fn grpc(dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-/// A message in its second field, in its second field, and so on.
+/// Returns a message that is nested in its second field to this depth.
 fn deep(depth: usize) -> Vec<u8> {
     (0..depth).fold(vec![0xff], |inner, _| {
         let mut outer = vec![0x12];
@@ -65,7 +65,7 @@ fn deep(depth: usize) -> Vec<u8> {
     })
 }
 
-/// A body of a REST request that is no JSON, or none that the API knows.
+/// Returns the body of a REST request that is invalid JSON, or JSON that the API does not know.
 pub fn json(dice: &mut Dice) -> Vec<u8> {
     const GOOD: [&str; 4] = [
         r#"{"event_type":"invoice.paid","data":{"amount":42},"idempotency_key":"k","headers":{"x-a":"b"}}"#,

@@ -1,16 +1,16 @@
-//! Chance that is the same in every run.
+//! Random choices that are the same in every run.
 
 /// A generator (xorshift64*), seeded.
 #[derive(Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// From a seed.
+    /// Creates a generator with a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// The next number below `end`.
+    /// Returns the next number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -19,17 +19,17 @@ impl Dice {
         usize::try_from(drawn).unwrap_or_default() % end.max(1)
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())].clone()
     }
 
-    /// So many bytes.
+    /// Returns this many bytes.
     pub fn noise(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| u8::try_from(self.below(256)).unwrap_or_default()).collect()
     }
 
-    /// The text, with a few bytes changed, or cut.
+    /// Returns the text with a few bytes changed, or cut off.
     pub fn spoil(&mut self, text: &[u8]) -> Vec<u8> {
         let mut spoilt = text.to_vec();
         if self.below(3) == 0 {

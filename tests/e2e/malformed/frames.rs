@@ -1,4 +1,4 @@
-//! HTTP/2: requests of gRPC that are not well-formed, and frames that are none.
+//! HTTP/2: malformed gRPC requests and malformed frames.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::{AT_ONCE, bodies, dice::Dice, judge, text};
 use crate::findings::Findings;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Requests of one connection: fewer than may be given up on it.
+/// How many requests one connection has: fewer than may be reset on it.
 const PER_CONNECTION: usize = 50;
 
-/// A request, its body, and whether it is taken back when the body was sent.
+/// A request, its body, and whether it is reset after the body.
 type Call = (Request<()>, Vec<u8>, bool);
 
 fn call(dice: &mut Dice, address: &str, token: Option<&str>) -> Result<Call> {
@@ -54,10 +54,10 @@ fn call(dice: &mut Dice, address: &str, token: Option<&str>) -> Result<Call> {
     Ok((request.body(())?, body, dice.below(10) == 0))
 }
 
-/// Sends a call and judges its answer. One that was reset has none.
+/// Sends a call and judges its answer. A reset call has none.
 async fn judged(send: &mut SendRequest<Bytes>, (request, body, back): Call) -> Result<()> {
     let (answer, mut stream) = send.send_request(request, false)?;
-    // Whole if it is not taken back.
+    // The body is complete unless the call is reset.
     if stream.send_data(body.into(), !back).is_ok() && back {
         tokio::task::yield_now().await;
         stream.send_reset(Reason::CANCEL);
@@ -84,7 +84,7 @@ fn status(headers: &HeaderMap) -> Result<()> {
     judge::grpc_status(code, headers.contains_key("grpc-status-details-bin"))
 }
 
-/// gRPC, to the gateway or to a role.
+/// Sends gRPC requests to the gateway or to a role.
 pub async fn grpc(
     address: &str,
     token: Option<&str>,
@@ -141,14 +141,14 @@ fn garbled(dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// Frames that are none, or break the rules: nothing is to be said of the answers but that the
+/// Sends malformed frames and frames that break the rules. The only requirement is that the
 /// connection ends.
 pub async fn garbage(address: &str, mut dice: Dice, count: usize, findings: &mut Findings) {
     let all: Vec<Vec<u8>> = (0..count).map(|_| garbled(&mut dice)).collect();
     let ended = stream::iter(all).map(async |bytes| {
         let work = async {
             let mut stream = TcpStream::connect(address).await?;
-            // It may be closed before all is written.
+            // The server may close it before everything is written.
             let _ = stream.write_all(&bytes).await;
             let _ = stream.shutdown().await;
             let mut answer = Vec::new();

@@ -1,31 +1,31 @@
-//! What an answer to a malformed request must not say.
+//! Judges answers to malformed requests.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// How answers look.
+/// The form of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Errors are the JSON of the API.
+    /// Errors are JSON of the API.
     Rest,
-    /// Errors are statuses of gRPC in answers 200, or refusals of HTTP.
+    /// Errors are gRPC statuses in answers with 200, or HTTP refusals.
     Grpc,
-    /// Whatever HTTP allows.
+    /// Anything that HTTP allows.
     Any,
 }
 
 /// UNKNOWN, INTERNAL, UNAVAILABLE and DATA_LOSS: faults of the server.
 const OUR_FAULT: [u32; 4] = [2, 13, 14, 15];
 
-/// Judges a status of gRPC, and, unless the caller is unknown, that it has details.
+/// Judges a gRPC status. It must have details, unless the caller is unknown.
 pub fn grpc_status(code: u32, has_details: bool) -> Result<()> {
     ensure!(!OUR_FAULT.contains(&code), "grpc-status {code}");
     ensure!(code == 0 || has_details, "grpc-status {code} without details");
     Ok(())
 }
 
-/// Judges everything that a connection of HTTP/1.1 received. Receiving nothing is fine for a
-/// request that does not end. A `hasty` client, which gives the server no time, may get 504.
+/// Judges everything that an HTTP/1.1 connection received. A request that does not end may get
+/// nothing. A `hasty` client, which gives the server no time, may get 504.
 pub fn answer(bytes: &[u8], shape: Shape, hasty: bool) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
     let context = || format!("answered {text:.1500}");
@@ -54,7 +54,7 @@ pub fn answer(bytes: &[u8], shape: Shape, hasty: bool) -> Result<()> {
         Shape::Rest if status >= 400 && !body.is_empty() => {
             json_error(body, status).with_context(context)
         }
-        // HEAD has the length of what it does not have.
+        // The answer to HEAD has the length of a body that it does not have.
         Shape::Rest if status >= 400 => {
             ensure!(
                 head.contains("x-request-id: ") && !head.contains("content-length: 0"),

@@ -1,5 +1,5 @@
-//! Malformed requests, over every surface, with and without a key. Callers are told what is wrong,
-//! and nothing looks like a fault of ours: no INTERNAL, UNKNOWN or 5xx for callers, no warning and
+//! Malformed requests over every surface, with and without a key. Callers learn what is wrong, and
+//! nothing looks like a fault of Outrider: no INTERNAL, UNKNOWN or 5xx for callers, no warning and
 //! no alert for operators.
 
 mod bodies;
@@ -22,17 +22,18 @@ use crate::{
     scenario::{self, BOUND, Scenario, run_with_shares},
 };
 
-/// Requests of each kind of caller to each surface.
+/// How many requests each kind of caller sends to each surface.
 const REQUESTS: usize = 500;
-/// Requests at once.
+/// How many requests run at once.
 const AT_ONCE: usize = 16;
 
-/// Who calls where.
+/// A caller and the addresses that it calls.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Host and port of the public listener.
     pub public: String,
-    /// Hosts and ports of the roles' own listeners for public methods, where roles are apart.
+    /// Hosts and ports of the roles' listeners for public methods, if roles have their own
+    /// processes.
     pub roles: Vec<String>,
     /// Host and port of an operations listener.
     pub operations: String,
@@ -41,7 +42,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The field of a head by which the caller is known.
+    /// Returns the header that authenticates the caller.
     fn authorization(&self) -> String {
         self.token
             .as_ref()
@@ -50,7 +51,7 @@ impl Target {
     }
 }
 
-/// A surface of HTTP/1.1: its name, what it is sent, and whether answers have the shape of the API.
+/// An HTTP/1.1 surface: its name, its requests, and whether answers have the form of the API.
 type Surface = (&'static str, fn(&mut Dice, &Target) -> Sent, judge::Shape);
 
 const SURFACES: [Surface; 7] = [
@@ -63,14 +64,14 @@ const SURFACES: [Surface; 7] = [
     ("HTTP/1.1", text::raw, judge::Shape::Rest),
 ];
 
-/// Sends one malformed request to one of the surfaces, whatever it is answered.
+/// Sends one malformed request to one of the surfaces, whatever the answer.
 pub async fn one(number: usize, target: &Target) {
     let mut dice = Dice::new(number as u64);
     match SURFACES.get(number % (SURFACES.len() + 1)) {
         Some((name, make, _)) => {
             let address = if *name == "operations" { &target.operations } else { &target.public };
             let sent = make(&mut dice, target);
-            // It is judged elsewhere.
+            // The answer is judged elsewhere.
             let _ = text::exchange(address, &sent).await;
         }
         None => frames::garbage(&target.public, dice, 1, &mut Findings::default()).await,
@@ -101,7 +102,7 @@ async fn all(target: &Target, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// The samples that the documented alerts count.
+/// Returns the samples that the documented alerts count.
 async fn alarms(outrider: &Outrider) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for address in outrider.operations() {
@@ -144,7 +145,7 @@ fn the_alerts_on_requests_are_those_that_are_documented() {
     );
 }
 
-/// Lines of the logs that say that something is wrong.
+/// Returns the lines of the logs that report a problem.
 fn complaints(outrider: &Outrider) -> Vec<String> {
     let is_bad = |line: &str| {
         let level = serde_json::from_str::<Value>(line)
@@ -171,7 +172,7 @@ async fn malformed_requests_are_nobodys_fault_but_their_senders(shape: Shape) ->
     let mut findings = Findings::default();
     all(&target, &mut findings).await?;
     all(&Target { token: Some(scenario.token.clone()), ..target }, &mut findings).await?;
-    // Requests that were taken back end a moment after their clients are gone.
+    // Requests that were reset end a moment after their clients are gone.
     wait_until("requests that were given up are counted", BOUND, async || {
         let texts = crate::telemetry::scrapes(&outrider).await.ok()?;
         let open = crate::telemetry::sum(&texts, "outrider_gateway_requests_open ");

@@ -1,4 +1,4 @@
-//! Requests of HTTP/1.1 that are not well-formed, in their bytes.
+//! Malformed HTTP/1.1 requests, as bytes.
 
 use std::{fmt, time::Duration};
 
@@ -13,9 +13,9 @@ use tokio::{
 
 use super::{Target, bodies, dice::Dice};
 
-/// No answer ends later, or the server hangs.
+/// The time within which every answer must end.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// After so long without an answer the client ends its side.
+/// The time without an answer after which the client ends its side.
 const PATIENCE: Duration = Duration::from_millis(300);
 const HASTY: &str = "Request-Timeout: 0.001\r\n";
 const CLOSE: &str = "Connection: close\r\n";
@@ -23,12 +23,12 @@ const CLOSE: &str = "Connection: close\r\n";
 /// One request.
 pub struct Sent {
     bytes: Vec<u8>,
-    /// The client goes away at once.
+    /// Whether the client leaves at once.
     gone: bool,
 }
 
 impl Sent {
-    /// These bytes.
+    /// Makes a request of these bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, gone: false }
     }
@@ -51,12 +51,12 @@ impl fmt::Debug for Sent {
     }
 }
 
-/// Sends a request and gives everything that comes back.
+/// Sends a request, and returns everything that arrives.
 pub async fn exchange(address: &str, sent: &Sent) -> Result<Vec<u8>> {
     let (mut reader, mut writer) = TcpStream::connect(address).await?.into_split();
     let mut answer = Vec::new();
     let work = async {
-        // A server that refuses may close before all is written.
+        // A server that refuses may close before everything is written.
         let _ = writer.write_all(&sent.bytes).await;
         if sent.gone {
             return;
@@ -83,7 +83,7 @@ pub async fn exchange(address: &str, sent: &Sent) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A request with a length, which is now and then another than the body has.
+/// Makes a request with a length, which is sometimes wrong.
 fn with_body(dice: &mut Dice, mut head: String, body: &[u8]) -> Sent {
     let length = match dice.below(12) {
         0 => body.len() + 1 + dice.below(50),
@@ -110,7 +110,7 @@ fn with_body(dice: &mut Dice, mut head: String, body: &[u8]) -> Sent {
     Sent { bytes: [head.as_bytes(), body].concat(), gone: dice.below(20) == 0 }
 }
 
-/// The path of a method, or of none.
+/// Returns the path of a method, or of none.
 pub fn grpc_path(dice: &mut Dice) -> String {
     let methods = public_methods();
     match dice.below(12) {
@@ -268,7 +268,7 @@ pub fn lines(dice: &mut Dice, target: &Target) -> Sent {
 /// Server-sent events.
 pub fn events(dice: &mut Dice, target: &Target) -> Sent {
     let noun = dice.pick(&["events:tail", "deliveries:tail"]);
-    // With nothing wrong it would go on.
+    // A correct request would not end.
     let wrong = format!(
         "?{}",
         dice.pick(&[

@@ -1,4 +1,4 @@
-//! What callers of gRPC are told of a malformed request, word for word.
+//! The exact errors that gRPC callers get for malformed requests.
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -26,13 +26,13 @@ const TAIL: &str = "/outrider.dispatch.v1.EventService/TailEvents";
 const GET: &str = "/outrider.admin.v1.ProjectService/GetProject";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// What a request must be answered: the HTTP status, the code of gRPC, and the reason.
+/// The required answer: the HTTP status, the gRPC code, and the reason.
 type Told = (u16, Code, &'static str);
 
 const MALFORMED: Told = (200, Code::InvalidArgument, "MALFORMED_REQUEST");
 const TOO_LARGE: Told = (200, Code::InvalidArgument, "TOO_LARGE");
 
-/// Sends a request of gRPC, and gives the HTTP status and the status of gRPC.
+/// Sends a gRPC request, and returns the HTTP status and the gRPC status.
 async fn call(address: &str, request: Request<()>, body: Vec<u8>) -> Result<(u16, Status)> {
     let (send, connection) = h2::client::handshake(TcpStream::connect(address).await?).await?;
     let connection = tokio::spawn(connection);
@@ -60,7 +60,7 @@ fn judge(told: Told, http: u16, status: &Status) -> Result<()> {
     Ok(())
 }
 
-/// Bodies that no method takes.
+/// Returns bodies that no method accepts.
 fn bodies() -> Vec<(Vec<u8>, Told)> {
     vec![
         (frame(2, b""), MALFORMED),
@@ -125,7 +125,7 @@ async fn malformed_grpc_is_told_what_is_wrong(scenario: &Scenario) -> Result<()>
     findings.finish()
 }
 
-/// The same body as gRPC-web, in bytes and in base64, and with base64 that is none.
+/// Sends the same body as gRPC-web, in bytes and in base64, and as invalid base64.
 async fn by_web(scenario: &Scenario, path: &str, body: &[u8], told: Told) -> Result<()> {
     let text = STANDARD.encode(body);
     for (media_type, body, told) in [
@@ -147,7 +147,7 @@ async fn by_web(scenario: &Scenario, path: &str, body: &[u8], told: Told) -> Res
             answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no answer")?;
         let mut headers = HeaderMap::new();
         for line in answer.lines() {
-            // A frame of trailers begins with five bytes of its own.
+            // A frame of trailers begins with five other bytes.
             let Some(at) = line.find("grpc-") else { continue };
             if let Some((name, value)) = line[at..].split_once(':') {
                 headers
@@ -156,7 +156,7 @@ async fn by_web(scenario: &Scenario, path: &str, body: &[u8], told: Told) -> Res
         }
         let status =
             Status::from_header_map(&headers).with_context(|| format!("{media_type}: {answer}"))?;
-        // A text that cannot be read to its end may be refused for what could be read of it.
+        // A text that cannot be read to its end may be refused for the part that was read.
         let either = media_type.ends_with("-text") && judge(TOO_LARGE, http, &status).is_ok();
         if !either {
             judge(told, http, &status).context(media_type)?;

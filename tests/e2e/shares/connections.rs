@@ -1,4 +1,4 @@
-//! Connections: one key opens all it can, and others still get in.
+//! Connections: one key opens all that it can, and others can still connect.
 
 use anyhow::{Context, Result, ensure};
 use outrider_tests::{Outrider, Shape};
@@ -11,12 +11,13 @@ use tokio::{
 use super::{Caller, Callers, in_time, of_resource, start};
 use crate::scenario::{run_with_shares, with_logs};
 
-/// A lone key keeps a quarter of them.
+/// A single key keeps a quarter of them.
 const ALL: usize = 40;
 const KEY: usize = ALL / 4;
 const RESERVED: usize = 10;
 
-/// Publishes on a connection, which stays open. The status of the answer; none when it is closed.
+/// Publishes on a connection, which stays open. Returns the status of the answer, or `None` if the
+/// connection is closed.
 async fn publish(socket: &mut TcpStream, caller: &Caller) -> Option<u16> {
     let body = r#"{"event_type": "shares.tested", "data": 1}"#;
     let request = format!(
@@ -60,7 +61,7 @@ async fn connections_of(outrider: &Outrider) -> Result<()> {
     let mut open_beside = Vec::new();
     for caller in others.iter().cycle().take(2 * others.len()) {
         open_beside.push((caller, open(caller).await.context("another key")?));
-        // The greedy key goes on.
+        // The greedy key continues.
         held.push(open(&greedy).await?);
     }
     for (caller, socket) in &mut open_beside[..others.len()] {

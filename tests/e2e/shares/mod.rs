@@ -1,5 +1,5 @@
-//! Shared resources are divided: one API key takes all it can of a resource, and another key of its
-//! project, a key of another project and a key of another organization still get theirs.
+//! Shared resources are divided. One API key takes all that it can of a resource, and another key
+//! of its project, a key of another project and a key of another organization still get theirs.
 
 mod connections;
 mod places;
@@ -26,7 +26,7 @@ use crate::{
     telemetry::{scrapes, sum},
 };
 
-/// Starts an Outrider of its own with further settings.
+/// Starts a separate Outrider with further settings.
 fn start(shape: Shape, more: Value) -> Result<Outrider> {
     block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))
 }
@@ -53,14 +53,14 @@ impl Caller {
         format!("/v1/projects/{}/{rest}", self.project)
     }
 
-    /// Publishes an event with a payload of about so many bytes.
+    /// Publishes an event with a payload of about this many bytes.
     async fn publish(&self, bytes: usize) -> Result<Reply> {
         let event = json!({"event_type": "shares.tested", "data": "x".repeat(bytes)});
         self.rest().send(http::Method::POST, &self.path("events"), event.to_string()).await
     }
 }
 
-/// A greedy key, and those who share with it.
+/// A greedy key, and the keys that share with it.
 #[derive(Debug)]
 struct Callers {
     greedy: Caller,
@@ -81,7 +81,7 @@ impl Callers {
         let others =
             [key(&scenario, &scenario.project).await?, key(&scenario, &neighbour).await?, stranger];
         let greedy = key(&scenario, &scenario.project).await?;
-        // Everybody is known to every process from here on.
+        // From here on, every process knows all keys.
         for caller in others.iter().chain([&greedy]) {
             wait_until("a new key is known", BOUND, async || {
                 caller.publish(1).await.is_ok_and(|reply| reply.status == 200).then_some(())
@@ -97,7 +97,7 @@ fn caller(scenario: &Scenario, project: &str, token: &str) -> Caller {
     Caller { url, address, project: project.to_owned(), token: token.to_owned() }
 }
 
-/// A new key that is bound to a project.
+/// Creates a key that is bound to a project.
 async fn key(scenario: &Scenario, project: &str) -> Result<Caller> {
     let scopes = [
         "SCOPE_EVENTS_PUBLISH",
@@ -112,12 +112,12 @@ async fn key(scenario: &Scenario, project: &str) -> Result<Caller> {
     Ok(caller(scenario, project, &text(&made, "token")?))
 }
 
-/// What a caller is told that gets nothing.
+/// The refusal of a caller.
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
     reason: String,
     message: String,
-    /// Whether it is told when to come again.
+    /// Whether it says when to try again.
     retry: bool,
 }
 
@@ -141,7 +141,7 @@ impl Refusal {
         Self { reason: reply.reason(), message: message.unwrap_or_default(), retry }
     }
 
-    /// It is the key's share that is used up.
+    /// Asserts that the key's share is used up.
     fn is_of_the_key(&self) -> Result<()> {
         let key = self.message.starts_with("the API key has used up its share of this server's ");
         ensure!(self.reason == "SHARE_EXHAUSTED" && self.retry && key, "{self:?}");
@@ -149,13 +149,13 @@ impl Refusal {
     }
 }
 
-/// The sum over all processes of a metric's samples of one resource.
+/// Returns the sum over all processes of a metric's samples of one resource.
 async fn of_resource(outrider: &Outrider, metric: &str, resource: &str) -> Result<f64> {
     let texts = scrapes(outrider).await?;
     Ok(sum(&texts, &format!("outrider_shares_{metric}{{resource=\"{resource}\"")))
 }
 
-/// Waits until nobody holds anything of a resource.
+/// Waits until nothing of a resource is held.
 async fn returned(outrider: &Outrider, resource: &str) -> Result<()> {
     let mut held = 0.0;
     let free = wait_until("everything is given back", 2 * BOUND, async || {
@@ -165,7 +165,7 @@ async fn returned(outrider: &Outrider, resource: &str) -> Result<()> {
     free.await.with_context(|| format!("{held} of {resource} are held"))
 }
 
-/// No answer takes longer.
+/// The time within which every answer must arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -1,4 +1,4 @@
-//! Resources that are numbers: tails, streams of events, uploads.
+//! Resources that are counted: tails, streams of events, uploads.
 
 use anyhow::{Context, Result, bail, ensure};
 use outrider_proto::dispatch::{TailEventsRequest, TailEventsResponse};
@@ -13,7 +13,7 @@ use tonic::Streaming;
 use super::{Caller, Callers, Refusal, in_time, of_resource, returned, start};
 use crate::scenario::{BOUND, run_with_shares};
 
-/// Of each resource: a key that is alone has a quarter.
+/// The amount of each resource. A single key has a quarter.
 const ALL: usize = 16;
 const KEY: usize = ALL / 4;
 
@@ -33,7 +33,7 @@ async fn stream(caller: &Caller) -> Opened<Connection> {
     Ok(opened.map_err(|status| Refusal::of_status(&status)))
 }
 
-/// An upload that has its first result, and of which more lines may come.
+/// Opens an upload that has its first result and may send more lines.
 async fn upload(caller: &Caller) -> Opened<TcpStream> {
     let line = "{\"event_type\": \"a\", \"data\": 1}\n";
     let request = format!(
@@ -65,7 +65,7 @@ async fn upload(caller: &Caller) -> Opened<TcpStream> {
     }
 }
 
-/// The greedy key takes all it can, and each of the others still gets one.
+/// The greedy key takes all that it can, and each of the others still gets one.
 async fn divided<T>(
     shape: Shape,
     resource: &str,

@@ -1,4 +1,4 @@
-//! Resources that are bytes: bodies of requests, and what waits for a commit.
+//! Resources that are bytes: bodies of requests, and events that wait for a commit.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::scenario::{BOUND, run_with_shares, with_logs};
 
 const MIB: usize = 1024 * 1024;
 
-/// A request whose body lacks its last byte.
+/// Sends a request whose body lacks its last byte.
 async fn unfinished(caller: &Caller, bytes: usize) -> Result<TcpStream> {
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
@@ -85,7 +85,7 @@ async fn bodies_of_requests_are_divided_over_six_processes() {
     run_with_shares(2, async || bodies(Shape::Mesh).await).await;
 }
 
-/// PostgreSQL stands still: what is published waits for a commit.
+/// PostgreSQL is frozen, so published events wait for a commit.
 async fn commits(dispatch: serde_json::Value, resource: &str) -> Result<()> {
     let (postgres, redis) = block_in_place(|| anyhow::Ok((Postgres::start()?, Redis::start()?)))?;
     let options = Options { more: json!({"dispatch": dispatch}), ..Options::default() };
@@ -110,7 +110,7 @@ async fn commits_of(outrider: &Outrider, postgres: &Postgres, resource: &str) ->
         waiting.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
     });
     refused.await?;
-    // None of these is refused: each waits for its commit.
+    // None of these is refused. Each waits for its commit.
     let apart: Vec<_> = others
         .iter()
         .map(|other| {

@@ -1,6 +1,6 @@
-//! Resources that are few places, which callers have in turns: connections to the database, changes
-//! of configuration, long validations, checks of schemas. A greedy key has many calls in the line
-//! for them; one call of another goes before nearly all of these.
+//! Resources with few places, for which callers take turns: connections to the database, changes of
+//! configuration, long validations, checks of schemas. A greedy key has many calls in line for
+//! them, and a call of another goes before nearly all of these.
 
 use std::sync::{
     Arc,
@@ -23,11 +23,11 @@ use tokio::task::{JoinHandle, block_in_place};
 use super::{Caller, Callers, Refusal, in_time, of_resource, returned, start};
 use crate::scenario::{BOUND, run_with_shares, with_logs};
 
-/// The lock under which configuration is changed.
+/// The lock of all changes of configuration.
 const CONFIGURATION: &str = "SELECT pg_advisory_lock(8031453545228428658)";
 const ATTEMPTS: &str = "LOCK TABLE attempts IN ACCESS EXCLUSIVE MODE";
 
-/// Calls of the greedy key.
+/// The calls of the greedy key.
 struct Flood {
     calls: Vec<JoinHandle<Result<Reply>>>,
     done: Arc<AtomicUsize>,
@@ -54,7 +54,7 @@ impl Flood {
         self.done.load(SeqCst)
     }
 
-    /// How many were answered, and why the others were not.
+    /// Returns how many were answered, and the refusals of the others.
     async fn end(self) -> Result<(usize, Vec<Refusal>)> {
         let (mut answered, mut refused) = (0, Vec::new());
         for call in self.calls {
@@ -67,7 +67,7 @@ impl Flood {
     }
 }
 
-/// Each of the others calls once.
+/// Makes each of the others call once.
 async fn once<F>(others: &[Caller], call: impl Fn(Caller, usize) -> F) -> Result<()>
 where
     F: Future<Output = Result<Reply>>,
@@ -83,7 +83,7 @@ where
     try_join_all(calls).await.map(drop)
 }
 
-/// Waits until at least so many wait in a line.
+/// Waits until at least this many wait in a line.
 async fn lined_up(outrider: &Outrider, line: &str, least: usize) -> Result<()> {
     let mut waiting = 0.0;
     let lined_up = wait_until("they wait in line", BOUND, async || {
@@ -93,14 +93,14 @@ async fn lined_up(outrider: &Outrider, line: &str, least: usize) -> Result<()> {
     lined_up.await.with_context(|| format!("{waiting} of {least} wait for {line}"))
 }
 
-/// A session of PostgreSQL that holds something until it is let go.
+/// A session of PostgreSQL that holds something until it is released.
 struct Keeper {
     postgres: Arc<Postgres>,
     session: std::thread::JoinHandle<Result<String>>,
 }
 
 impl Keeper {
-    /// Holds what the statement takes.
+    /// Starts a session that holds what the statement takes.
     async fn new(postgres: &Arc<Postgres>, outrider: &Outrider, statement: &str) -> Result<Self> {
         let database = outrider.database().rsplit('/').next().unwrap_or_default().to_owned();
         let hold = format!("{statement}; SELECT pg_sleep(300)");
@@ -135,7 +135,7 @@ fn count(rows: &str) -> String {
     format!("SELECT count(*) FROM {rows}")
 }
 
-/// An Outrider over a PostgreSQL of its own.
+/// Runs an Outrider with its own PostgreSQL.
 async fn over_postgres(
     database: Value,
     scenario: impl AsyncFnOnce(&Outrider, &Arc<Postgres>, Callers) -> Result<()>,
@@ -158,7 +158,7 @@ async fn events(caller: Caller, _: usize) -> Result<Reply> {
     caller.rest().send(Method::GET, &caller.path("events"), "").await
 }
 
-/// The greedy key asks for what the database cannot tell now.
+/// The greedy key requests data that the database cannot return now.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_to_the_database_are_divided() {
     let scenario = async |outrider: &Outrider, postgres: &Arc<Postgres>, callers: Callers| {
@@ -167,7 +167,7 @@ async fn connections_to_the_database_are_divided() {
         returned(outrider, RESOURCE).await?;
         let keeper = Keeper::new(postgres, outrider, ATTEMPTS).await?;
         let flood = Flood::of(&greedy, 300, attempts);
-        // A key that is alone has 2 of 8 places, and 256 of 1,024 in the line.
+        // A single key has 2 of 8 places, and 256 of 1,024 in the line.
         lined_up(outrider, "database-line", 128).await?;
         wait_until("the others are refused", BOUND, async || (flood.done() >= 42).then_some(()))
             .await?;
@@ -199,7 +199,7 @@ async fn who_waits_too_long_for_the_database_has_used_up_its_share() {
     let scenario = async |outrider: &Outrider, postgres: &Arc<Postgres>, callers: Callers| {
         let keeper = Keeper::new(postgres, outrider, ATTEMPTS).await?;
         let flood = Flood::of(&callers.greedy, 10, attempts);
-        // Two hang, and the others wait for as long as they may.
+        // Two calls hang, and the others wait for as long as they may.
         wait_until("the others are refused", BOUND, async || (flood.done() == 8).then_some(()))
             .await?;
         once(&callers.others, events).await?;
@@ -217,7 +217,7 @@ async fn rename(caller: Caller, index: usize) -> Result<Reply> {
     caller.rest().send(Method::PATCH, &path, json!({"name": format!("{index}")}).to_string()).await
 }
 
-/// Nothing can be changed for a while, and then everything in its turn.
+/// For a while, no configuration can be changed, and then all changes are made in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_configuration_take_turns() {
     let scenario = async |outrider: &Outrider, postgres: &Arc<Postgres>, callers: Callers| {
@@ -255,7 +255,7 @@ async fn changes_of_configuration_take_turns() {
     run_with_shares(2, async || over_postgres(database, scenario).await).await;
 }
 
-/// Many subschemas, patterns and definitions: it takes long to compile.
+/// Returns a schema with many subschemas, patterns and definitions, which takes long to compile.
 fn schema(index: usize) -> Value {
     let member = |n: usize| {
         (
@@ -298,7 +298,7 @@ async fn checks_of_schemas_take_turns() {
     run_with_shares(2, scenario).await;
 }
 
-/// Each definition asks the next one twice, so that it takes all steps that there are.
+/// Each definition refers to the next one twice, so that validation uses up all steps.
 async fn publish_long(caller: Caller, _: usize) -> Result<Reply> {
     let data = format!("{}1{}", "{\"x\":".repeat(60), "}".repeat(60));
     let body = format!("{{\"event_type\": \"long\", \"data\": {data}}}");
@@ -335,7 +335,7 @@ async fn long_validations(shape: Shape) -> Result<()> {
     let outrider = start(shape, json!({"ingest": {"validation_steps": 100_000}}))?;
     let outcome = async {
         let Callers { greedy, others } = Callers::new(&outrider).await?;
-        // One of the others is of the same project.
+        // One of the others belongs to the same project.
         for caller in &others {
             define_long(caller).await?;
         }

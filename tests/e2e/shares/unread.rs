@@ -1,4 +1,4 @@
-//! Three hundred tails that nobody reads, while events flow.
+//! Three hundred unread tails while events are published.
 
 use std::collections::HashSet;
 
@@ -16,12 +16,12 @@ use crate::{
     telemetry::{scrapes, sum},
 };
 
-/// Tails of each of two keys, on connections of fifty.
+/// The number of tails of each of two keys, with fifty on a connection.
 const TAILS: usize = 150;
 const CONNECTION: usize = 50;
 const EVENTS: usize = 40;
 const PAYLOAD: usize = 700_000;
-/// What all processes together may grow by, in bytes. Without bounds it would be more than 1 GB.
+/// How much all processes together may grow, in bytes. Without bounds, it would be more than 1 GB.
 const GROWTH: u64 = 128 << 20;
 
 fn request(caller: &Caller) -> TailEventsRequest {
@@ -32,7 +32,7 @@ fn request(caller: &Caller) -> TailEventsRequest {
     }
 }
 
-/// A key's tails, which are not read.
+/// Opens a key's tails, which are not read.
 async fn open(caller: &Caller) -> Result<Vec<(Grpc, Streaming<TailEventsResponse>)>> {
     let mut tails = Vec::new();
     for _ in 0..TAILS / CONNECTION {
@@ -45,7 +45,7 @@ async fn open(caller: &Caller) -> Result<Vec<(Grpc, Streaming<TailEventsResponse
     Ok(tails)
 }
 
-/// Publishes and reads what the tail tells, until all is told.
+/// Publishes, and reads a tail until all events have arrived.
 async fn follow(caller: &Caller, events: usize) -> Result<()> {
     let mut tail = caller.grpc().await?.events().tail_events(request(caller)).await?.into_inner();
     tail.message().await?.context("it begins with a heartbeat")?;
@@ -63,7 +63,7 @@ async fn follow(caller: &Caller, events: usize) -> Result<()> {
     Ok(())
 }
 
-/// The memory of each process.
+/// Returns the memory of each process.
 fn memory(outrider: &Outrider) -> Vec<u64> {
     outrider.process_ids().iter().map(|process| usage::of_one(*process).memory).collect()
 }
@@ -74,7 +74,8 @@ fn mib(memory: &[u64]) -> String {
 
 async fn unread(outrider: &Outrider) -> Result<()> {
     let Callers { greedy, others: [sibling, neighbour, stranger] } = Callers::new(outrider).await?;
-    // What is allocated once is there before: caches, buffers of connections, a tail's own path.
+    // Allocate one-time memory before the measurement: caches, buffers of connections, the code
+    // path of tails.
     for caller in [&greedy, &sibling, &neighbour, &stranger] {
         in_time("warming up", follow(caller, 2)).await?;
     }

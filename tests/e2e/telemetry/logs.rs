@@ -1,4 +1,4 @@
-//! Logs: ids to find things by, and nothing that is nobody's business.
+//! Logs have ids to find things by, and no secrets.
 
 use anyhow::{Context, Result, ensure};
 use outrider_tests::{Answer, Shape, wait_until};
@@ -13,7 +13,7 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// At the chattiest level of ours, JSON, over six processes.
+/// At Outrider's most verbose level, as JSON, with six processes.
 async fn logs_hold_ids_and_no_secrets() -> Result<()> {
     let outrider = start(Shape::Mesh, json!({"log": {"format": "json", "level": "debug"}}))?;
     let scenario = Scenario::new(&outrider).await?;
@@ -78,8 +78,8 @@ async fn logs_hold_ids_and_no_secrets_over_six_processes() {
     run_with_shares(2, async || logs_hold_ids_and_no_secrets().await).await;
 }
 
-/// A failed call of gRPC is a failure in the log, though its HTTP status is 200; a client's mistake
-/// is none.
+/// A failed gRPC call is a failure in the log, although its HTTP status is 200. A client's mistake
+/// is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_request_line_of_grpc_has_the_status_of_the_role() {
     run_with_shares(1, async || {

@@ -1,5 +1,5 @@
-//! Every metric of docs/metrics.md is shown, moves with what it counts, and is written as
-//! Prometheus wants it.
+//! Every metric in docs/metrics.md is shown, moves with what it counts, and is well-formed for
+//! Prometheus.
 
 use std::{
     io::Write as _,
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{scrapes, start, sum};
 use crate::scenario::{BOUND, Scenario, run_with_shares, text};
 
-/// Metrics that stay 0 when all goes well, or that are over before they are looked at.
+/// Metrics that stay 0 when all goes well, or that return to 0 before they are read.
 const CALM: [&str; 35] = [
     "outrider_configuration_invalid",
     "outrider_gateway_requests_open",
@@ -54,7 +54,7 @@ const CALM: [&str; 35] = [
     "outrider_dispatch_ledger_discrepancies",
 ];
 
-/// The names and types in docs/metrics.md.
+/// Returns the names and types in docs/metrics.md.
 fn documented() -> Vec<(String, String)> {
     let page = include_str!("../../../docs/metrics.md");
     let entries = page.split("\n### `").skip(1);
@@ -67,7 +67,7 @@ fn documented() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Makes everything happen that the metrics count.
+/// Causes everything that the metrics count.
 async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     scenario.target("/well", &["a.*"], json!({})).await?;
     let failing = scenario.target("/ill", &["b.*"], json!({})).await?;
@@ -128,7 +128,7 @@ async fn drive(outrider: &Outrider, scenario: &Scenario) -> Result<()> {
     let stranger =
         scenario.rest.with_token(None).send(Method::POST, &scenario.path("events"), "{}").await?;
     ensure!(stranger.status == 401, "{stranger:?}");
-    // What waits at a paused endpoint is pending, and is no alarm.
+    // Deliveries to a paused endpoint are pending, and raise no alarm.
     let pause = json!({"state": "ENDPOINT_STATE_PAUSED"});
     scenario.rest.patch(&scenario.path(&format!("endpoints/{}", failing.id)), &pause).await?;
     scenario.settle().await?;
@@ -171,13 +171,13 @@ async fn every_metric_is_shown_and_moves(shape: Shape) -> Result<()> {
 }
 
 fn seen(texts: &[String], name: &str, kind: &str, shape: Shape) -> bool {
-    // Only Redis is asked, and only Redis refuses.
+    // Only Redis has rights that can be refused.
     if shape == Shape::Sqlite
         && (name.starts_with("outrider_queue_command") || name == "outrider_queue_refused")
     {
         return true;
     }
-    // Only a gateway of its own asks others about keys.
+    // Only a gateway in a separate process asks others about keys.
     if shape != Shape::Mesh && name.starts_with("outrider_gateway_key") {
         return true;
     }
@@ -185,7 +185,8 @@ fn seen(texts: &[String], name: &str, kind: &str, shape: Shape) -> bool {
     let is_there = texts.iter().flat_map(|text| text.lines()).any(|line| {
         line.strip_prefix(sample.as_str()).is_some_and(|rest| rest.starts_with([' ', '{']))
     });
-    // Tunnels are between processes. What is due may be delivered before it is measured.
+    // Tunnels exist only between processes. Due deliveries may be delivered before they are
+    // measured.
     let calm = CALM.contains(&name)
         || name == "outrider_dispatch_oldest_due_age_seconds"
         || (shape != Shape::Mesh && name == "outrider_egress_tunnel_bytes_total");
@@ -223,7 +224,7 @@ fn expected_counts(texts: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Prometheus's own judgement. Where promtool is missing this says so, unless the run is strict.
+/// Checks the output with promtool. If that is missing, says so, or fails in a strict run.
 fn lint(scrape: &str) -> Result<()> {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -263,7 +264,7 @@ async fn every_metric_is_shown_and_moves_over_six_processes() {
     run_with_shares(2, async || every_metric_is_shown_and_moves(Shape::Mesh).await).await;
 }
 
-/// Work that nobody does must be seen: the worker is gone, and the age of what is due grows.
+/// Work that is not done must be visible: without a worker, the age of due deliveries grows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oldest_due_age_grows_when_nobody_sends() {
     run_with_shares(2, async || {

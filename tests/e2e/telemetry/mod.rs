@@ -1,4 +1,4 @@
-//! What operators see: metrics, traces, logs.
+//! Metrics, traces and logs.
 
 mod logs;
 mod metrics;
@@ -12,12 +12,12 @@ use tokio::task::block_in_place;
 
 use crate::scenario;
 
-/// Starts an Outrider of its own with further settings.
+/// Starts a separate Outrider with further settings.
 fn start(shape: Shape, more: Value) -> Result<Outrider> {
     block_in_place(|| scenario::start(shape, &Options { more, ..Options::default() }, None))
 }
 
-/// The metrics of every process, in the order in which they were started.
+/// Returns the metrics of every process, in the order of their start.
 pub async fn scrapes(outrider: &Outrider) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for address in outrider.operations() {
@@ -29,7 +29,7 @@ pub async fn scrapes(outrider: &Outrider) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// The sum of the samples of a metric whose line begins with this text.
+/// Returns the sum of the samples whose lines begin with this text.
 pub fn sum(texts: &[String], begin: &str) -> f64 {
     let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with(begin));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()

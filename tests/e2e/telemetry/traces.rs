@@ -1,5 +1,5 @@
-//! One event, one trace: from the client's span through every hop to the endpoint, retries
-//! included.
+//! One event has one trace, from the client's span through every hop to the endpoint, including
+//! retries.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -23,8 +23,8 @@ fn named(spans: &[Arrived], name: &str) -> Vec<Arrived> {
     spans.iter().filter(|span| span.span.name == name).cloned().collect()
 }
 
-/// The trace when every hop of an event with two attempts has arrived; connections are used again,
-/// so that not every attempt dials.
+/// Returns the trace when every hop of an event with two attempts has arrived. Connections are
+/// reused, so not every attempt dials.
 async fn whole(
     collector: &Collector,
     trace: &str,
@@ -50,7 +50,7 @@ async fn whole(
     spans.await.with_context(|| format!("of trace {trace}: {last:#?}"))
 }
 
-/// Every hop under the one before it.
+/// Asserts that every hop is below the one before it.
 fn one_tree(spans: &[Arrived], gateway: &str, client: &str) -> Result<()> {
     let only = |name: &str| -> Result<Arrived> {
         let found = named(spans, name);
@@ -80,7 +80,7 @@ fn one_tree(spans: &[Arrived], gateway: &str, client: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the endpoint was told: the trace, and the span of the very attempt.
+/// Asserts that the endpoint got the trace and the span of its attempt.
 fn told(
     scenario: &Scenario,
     event: &str,
@@ -118,7 +118,7 @@ async fn an_event_is_one_tree(shape: Shape) -> Result<()> {
     }});
     let outrider = start(shape, more)?;
     let scenario = Scenario::new(&outrider).await?;
-    // By another name than the scenario's own endpoints: no connection is open to it.
+    // With another name than the scenario's own endpoints, so no connection to it is open.
     let url =
         scenario.receiver.url("/traced?key=marker-of-query").replace("127.0.0.1", "localhost");
     let secret = json!({"http": {"url": url}, "headers": {"x-key": "marker-of-header"}});
@@ -165,7 +165,7 @@ async fn an_event_is_one_tree(shape: Shape) -> Result<()> {
         one_tree(&spans, &route, CLIENT_SPAN)?;
         told(&scenario, &event, &spans, by_grpc, "")?;
 
-        // Without a client's trace one begins at the gateway.
+        // Without a client's trace, one begins at the gateway.
         let event = scenario.publish_id("a", json!({})).await?;
         let begun = wait_until("the event's trace is known", BOUND, async || {
             let of_event = |span: &Arrived| {
@@ -202,7 +202,7 @@ async fn an_event_is_one_tree_over_six_processes() {
     run_with_shares(2, async || an_event_is_one_tree(Shape::Mesh).await).await;
 }
 
-/// Publishes with these headers, and gives what the endpoint was told of the trace.
+/// Publishes with these headers, and returns the trace headers that the endpoint got.
 async fn told_by(scenario: &Scenario, traceparent: Option<&str>) -> Result<(String, String)> {
     let mut rest = scenario.rest.clone();
     if let Some(traceparent) = traceparent {
@@ -234,8 +234,8 @@ async fn what_is_not_sampled_is_not_exported_but_handed_on() {
             "it was not handed on"
         );
         ensure!(told_by(&scenario, Some("nonsense")).await? == nothing, "nonsense was handed on");
-        // The client's wish is followed. When its spans are here, those of the others would be,
-        // too.
+        // The client's sampling decision is followed. When its spans are here, those of the others
+        // would also be.
         let trace = "7".repeat(32);
         let (told, _) = told_by(&scenario, Some(&format!("00-{trace}-{CLIENT_SPAN}-01"))).await?;
         ensure!(told.starts_with(&format!("00-{trace}-")), "{told}");
@@ -272,7 +272,7 @@ async fn without_a_collector_traces_are_handed_on_unless_that_is_off() {
     .await;
 }
 
-/// Connects nobody, or takes connections and never answers.
+/// A collector that is unreachable, or accepts connections and never answers.
 async fn a_bad_collector(hangs: bool) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);

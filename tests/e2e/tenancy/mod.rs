@@ -29,14 +29,15 @@ use crate::{
     scenario::{self, run_with_shares},
 };
 
-/// How long a stream that was let in may be silent.
+/// How long an accepted stream may be silent.
 const LET_IN: Duration = Duration::from_millis(300);
-/// How long a refusal of a stream may take.
+/// How long the refusal of a stream may take.
 const REFUSED: Duration = Duration::from_secs(20);
 
 const ADMIN: &str = "SCOPE_ADMIN";
 
-/// The methods with their rows; an error that names those without, and rows without a method.
+/// Returns the methods with their rows. Fails with the names of methods without a row, and of rows
+/// without a method.
 fn matrix() -> Result<Vec<(MethodDescriptor, Row)>> {
     let mut rows = rows();
     let (mut found, mut without) = (Vec::new(), Vec::new());
@@ -90,7 +91,7 @@ async fn tenants_are_apart(shape: Shape) -> Result<()> {
 }
 
 impl Matrix {
-    /// All calls that are refused, or answered without the victim's objects. Nothing of the
+    /// Makes all calls that are refused, or answered without the victim's objects. Nothing of the
     /// victim's may change.
     async fn refusals(&mut self) -> Result<()> {
         let mut before = self.snapshot().await?;
@@ -125,7 +126,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Everything that the victim can read of itself.
+    /// Returns everything that the victim can read about itself.
     async fn snapshot(&self) -> Result<Vec<(String, Verdict)>> {
         let ids = &self.world.victim.ids;
         let token = self.world.token(Who::Whole, ADMIN, ids).await?;
@@ -151,7 +152,7 @@ impl Matrix {
         Ok(told)
     }
 
-    /// The calls that are answered as asked.
+    /// Makes the calls that succeed.
     async fn permissions(&mut self) -> Result<()> {
         for (method, row) in &self.methods {
             for scope in [scope(method)?.as_str(), ADMIN] {
@@ -208,7 +209,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// Of what a caller does not reach, it learns as much as of what does not exist.
+    /// Asserts that an object out of reach is answered like one that does not exist.
     async fn is_foreign(
         &self,
         method: &MethodDescriptor,
@@ -229,7 +230,7 @@ impl Matrix {
                 }
             }
         }
-        // What was made anew or listed differs by itself.
+        // New objects and lists differ in any case.
         ensure!(
             expected == Expected::Allowed || real == unreal,
             "tells what exists: {real:?} and, of what does not, {unreal:?}"
@@ -237,7 +238,7 @@ impl Matrix {
         self.reaches_across(method, row, caller).await
     }
 
-    /// The victim's objects under another project, which the caller does reach.
+    /// Asks for the victim's objects under another project, which the caller reaches.
     async fn reaches_across(
         &self,
         method: &MethodDescriptor,
@@ -281,7 +282,7 @@ impl Matrix {
         Ok(())
     }
 
-    /// By gRPC and by every REST binding.
+    /// Calls over gRPC and over every REST binding.
     async fn verdicts(
         &self,
         method: &MethodDescriptor,
