@@ -2,6 +2,9 @@
 //!
 //! It must never hold a rule of the product: those are in the roles and in the model.
 
+// Both panic if nobody reads the output any more: see `stdout` and `stderr`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod bounded;
 mod cli;
 mod client;
@@ -17,6 +20,7 @@ mod receiver;
 mod reference;
 mod roles;
 mod shutdown;
+mod stderr;
 mod stdout;
 mod telemetry;
 
@@ -24,15 +28,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::stderr::note;
+
 fn main() -> ExitCode {
     if let Err(error) = outrider_allocator::install() {
-        eprintln!("outrider: {error}");
+        note!("outrider: {error}");
         return ExitCode::FAILURE;
     }
     let cli = cli::Cli::parse();
     #[cfg(feature = "failpoints")]
     if let Err(error) = outrider_failpoints::arm() {
-        eprintln!("outrider: {error}");
+        note!("outrider: {error}");
         return ExitCode::FAILURE;
     }
     // Each connection is an open file, and a process often starts with a limit of 1,024. `serve`
@@ -41,14 +47,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("outrider: the runtime does not start: {error}");
+            note!("outrider: the runtime does not start: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(cli::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("outrider: {error}");
+            note!("outrider: {error}");
             ExitCode::from(error.code())
         }
     }

@@ -1,12 +1,21 @@
 //! Writes to standard output, which its reader may close early: `outrider events list | head -1`.
+//! Commands write through this module only, because `println!` panics then.
 
-use std::io::{ErrorKind, Write as _};
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write as _},
+};
 
 use anyhow::{Context, Result};
 
 /// Writes the text. It is not an error if standard output is closed.
 pub fn write(text: &str) -> Result<()> {
     write_while_read(text).map(|_| ())
+}
+
+/// Writes a line. It is not an error if standard output is closed.
+pub fn line(text: impl Display) -> Result<()> {
+    write(&format!("{text}\n"))
 }
 
 /// Writes the text, and returns whether standard output is still open.

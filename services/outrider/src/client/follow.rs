@@ -6,7 +6,7 @@ use outrider_rpc::{cause, status::from_status};
 use tonic::{Code, Response, Status, Streaming};
 
 use super::Failure;
-use crate::{printable::one_line, shutdown};
+use crate::{printable::one_line, shutdown, stderr::note};
 
 /// Waits before a stream is opened again: the first, which doubles, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -80,9 +80,9 @@ impl<O, C, T> Following<O, C, T> {
                 Err(status) => return Ok(ControlFlow::Continue(status)),
             };
             if !self.opened {
-                eprintln!("outrider: following; Ctrl-C ends it");
+                note!("outrider: following; Ctrl-C ends it");
             } else if self.wait != WAITS.0 {
-                eprintln!("outrider: going on");
+                note!("outrider: going on");
             }
             (self.opened, self.wait) = (true, WAITS.0);
             let cursor = (self.cursor)(&message);
@@ -97,7 +97,7 @@ impl<O, C, T> Following<O, C, T> {
         let asked = status_wait(status).filter(|asked| *asked <= WAITS.1);
         let wait = asked.map_or(self.wait, |asked| asked.max(self.wait));
         let why = one_line(&cause::of_status(status));
-        eprintln!(
+        note!(
             "outrider: broken off ({why}); going on from the last message in {}",
             humantime::format_duration(wait)
         );

@@ -42,8 +42,9 @@ pub async fn run(
     std::thread::spawn(move || read(reader, &name, &sender));
     let mut tally = Tally::new(session.output.json);
     let outcome = Publisher::new(&session, stream_id)?.publish(&mut lines, &mut tally).await;
-    tally.summary();
+    let told = tally.summary();
     outcome?;
+    told?;
     match tally.refused {
         0 => Ok(()),
         refused => {

@@ -10,6 +10,7 @@ use tonic::Response;
 use super::{Failure, json::Answer};
 use crate::{
     printable::{one_line, printable},
+    stderr::note,
     stdout,
 };
 
@@ -20,14 +21,14 @@ pub type Column = (&'static str, &'static str);
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     pub json: bool,
-    colour: bool,
+    color: bool,
 }
 
 impl Output {
     /// Uses color only on a terminal, and not if NO_COLOR is set.
     pub fn new(json: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { json, colour: std::io::stdout().is_terminal() && !refused }
+        Self { json, color: std::io::stdout().is_terminal() && !refused }
     }
 
     /// Prints one object, a field per line.
@@ -80,7 +81,7 @@ impl Output {
         if let Some(token) =
             answer.value["next_page_token"].as_str().filter(|token| !token.is_empty())
         {
-            eprintln!("more: --page-token {}", one_line(token));
+            note!("more: --page-token {}", one_line(token));
         }
         Ok(())
     }
@@ -145,7 +146,7 @@ impl Output {
         } else {
             ContentArrangement::Disabled
         });
-        if self.colour {
+        if self.color {
             table.enforce_styling();
         } else {
             table.force_no_tty();
@@ -155,8 +156,8 @@ impl Output {
 
     fn cell(self, value: &Value) -> Cell {
         let text = shown(value);
-        match colour(&text).filter(|_| self.colour) {
-            Some(colour) => Cell::new(text).fg(colour),
+        match color(&text).filter(|_| self.color) {
+            Some(color) => Cell::new(text).fg(color),
             None => Cell::new(text),
         }
     }
@@ -204,7 +205,7 @@ fn enum_word(text: &str) -> Option<String> {
     Some(if word == "UNSPECIFIED" { String::new() } else { word.to_lowercase() })
 }
 
-fn colour(word: &str) -> Option<Color> {
+fn color(word: &str) -> Option<Color> {
     match word {
         "delivered" | "succeeded" | "active" | "routed" => Some(Color::Green),
         "pending" | "paused" | "retrying" | "no_subscription" => Some(Color::Yellow),
@@ -249,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn only_asked_for_colours() {
-        let plain = Output { json: false, colour: false };
+    fn only_asked_for_colors() {
+        let plain = Output { json: false, color: false };
         let mut table = plain.table();
         table.add_row([plain.cell(&json!("DELIVERY_STATUS_FAILED"))]);
         assert_eq!(table.trim_fmt().trim(), "failed");
-        let coloured = Output { json: false, colour: true };
-        let mut table = coloured.table();
-        table.add_row([coloured.cell(&json!("DELIVERY_STATUS_FAILED"))]);
+        let colored = Output { json: false, color: true };
+        let mut table = colored.table();
+        table.add_row([colored.cell(&json!("DELIVERY_STATUS_FAILED"))]);
         assert!(table.trim_fmt().contains('\u{1b}'));
     }
 }

@@ -1,14 +1,19 @@
 //! Counts the outcomes of many events, and shows the progress.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::IsTerminal as _,
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use outrider_proto::ingest::StreamAck;
 use serde_json::json;
 
-use crate::printable::printable;
+use crate::{
+    printable::printable,
+    stderr::{self, note},
+    stdout,
+};
 
 /// Maximum number of refusals that are printed one by one.
 const TOLD: u64 = 20;
@@ -56,8 +61,8 @@ impl Tally {
         self.warned += u64::from(ack.warned_count);
         if self.live && self.shown.elapsed() >= PERIOD {
             self.shown = Instant::now();
-            eprint!("\r\u{1b}[K{} accepted, {} refused", self.accepted, self.refused);
-            let _ = std::io::stderr().flush();
+            let (accepted, refused) = (self.accepted, self.refused);
+            stderr::write(format_args!("\r\u{1b}[K{accepted} accepted, {refused} refused"));
         }
     }
 
@@ -73,16 +78,16 @@ impl Tally {
     /// Prints a message now.
     pub fn say(&self, text: &str) {
         self.clear();
-        eprintln!("{}", printable(text));
+        note!("{}", printable(text));
     }
 
     fn clear(&self) {
         if self.live {
-            eprint!("\r\u{1b}[K");
+            stderr::write(format_args!("\r\u{1b}[K"));
         }
     }
 
-    pub fn summary(&self) {
+    pub fn summary(&self) -> Result<()> {
         self.clear();
         let Self { accepted, duplicates, refused, deliveries, warned, .. } = self;
         if self.json {
@@ -90,12 +95,12 @@ impl Tally {
                 "accepted": accepted, "duplicates": duplicates, "refused": refused,
                     "deliveries": deliveries, "warned": warned,
             });
-            println!("{tally}");
+            stdout::line(tally)
         } else {
-            println!(
+            stdout::line(format_args!(
                 "{accepted} accepted ({duplicates} of them duplicates, {warned} with warnings), \
                     {refused} refused, {deliveries} deliveries"
-            );
+            ))
         }
     }
 }

@@ -10,7 +10,7 @@ use outrider_telemetry::tell_warnings;
 use serde_json::json;
 
 use super::configuration::Configuration;
-use crate::{printable::one_line, roles, stdout};
+use crate::{printable::one_line, roles, stderr::note, stdout};
 
 #[derive(Debug, Args)]
 pub struct Bootstrap {
@@ -72,7 +72,7 @@ async fn bootstrap(options: Bootstrap) -> Result<()> {
     if (options.force || !store.is_bootstrapped().await?)
         && roles::create_master_key(&config.secrets)?
     {
-        eprintln!(
+        note!(
             "made a master key in {}: keep it, the secrets in the database need it",
             config.secrets.master_key_file
         );
@@ -96,7 +96,7 @@ fn tell(first: First, json: bool) -> Result<()> {
         format!("{made}\n")
     } else {
         format!(
-            "organisation  {organization_id}\nproject       {project_id}\nAPI key       {token}\n\
+            "organization  {organization_id}\nproject       {project_id}\nAPI key       {token}\n\
              The key is not shown again. Send it as \"Authorization: Bearer …\".\n"
         )
     };
@@ -111,10 +111,9 @@ fn tell_nothing(oldest: &Organization, json: bool) -> Result<()> {
         ));
     }
     let (seconds, _) = oldest.created_at.parts();
-    eprintln!(
-        "nothing was made: this database has an organisation already ({} \"{}\", made {}). Its key \
-            was shown then; --force makes \
-         another organisation, project and key",
+    note!(
+        "nothing was created: this database already has an organization ({} \"{}\", created {}). \
+         Its key was shown then. --force creates another organization, project and key",
         oldest.id,
         one_line(&oldest.spec.name),
         prost_types::Timestamp { seconds, nanos: 0 },
@@ -130,7 +129,7 @@ pub async fn first(store: &Store, organization: &str, project: &str) -> Result<F
     match store.bootstrap(new, true).await? {
         Bootstrapped::Made(first) => Ok(first.into()),
         Bootstrapped::Exists(oldest) => {
-            anyhow::bail!("the database has an organisation already: {}", oldest.id)
+            anyhow::bail!("the database already has an organization: {}", oldest.id)
         }
     }
 }

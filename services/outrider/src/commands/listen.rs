@@ -7,7 +7,7 @@ use outrider_model::SigningSecret;
 
 use crate::{
     receiver::{Arrived, Receiver},
-    shutdown,
+    shutdown, stdout,
 };
 
 /// The options of the listener.
@@ -35,12 +35,13 @@ pub async fn run(options: Listen) -> Result<()> {
     if let Some(secret) = options.secret {
         receiver.expect(secret);
     }
-    println!("listening     http://{}/ (any path), answering {status}", receiver.address);
+    let address = receiver.address;
+    stdout::line(format_args!("listening     http://{address}/ (any path), answering {status}"))?;
     let mut ended = std::pin::pin!(shutdown::requested_on_terminal());
     loop {
         tokio::select! {
             arrived = receiver.next() => match arrived {
-                Some(arrived) => print!("{}", written(&arrived)),
+                Some(arrived) => stdout::write(&written(&arrived))?,
                 None => return Ok(()),
             },
             outcome = &mut ended => return outcome,

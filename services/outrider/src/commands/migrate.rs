@@ -6,7 +6,7 @@ use outrider_store::{Backend, Store};
 use outrider_telemetry::tell_warnings;
 
 use super::configuration::Configuration;
-use crate::{config::Config, roles};
+use crate::{config::Config, roles, stderr::note, stdout};
 
 #[derive(Debug, Args)]
 pub struct Migrate {
@@ -61,7 +61,7 @@ pub async fn run(direction: Direction) -> Result<()> {
 async fn up(configuration: Configuration, seal_later: bool) -> Result<()> {
     let config = read(configuration)?;
     let store = Store::connect(&roles::first_options(&config)?).await?;
-    tell("applied", "nothing to apply", &store.migrate_up().await?);
+    tell("applied", "nothing to apply", &store.migrate_up().await?)?;
     if store.backend() == Backend::Postgres {
         partitions(&store).await?;
     }
@@ -81,11 +81,11 @@ async fn seal(store: &Store) -> Result<()> {
         (sealed.changes, "queries in the feed of changes, by masking them"),
     ] {
         if rows > 0 {
-            println!("{:<8} {what}: {rows}", "sealed");
+            stdout::line(format_args!("{:<8} {what}: {rows}", "sealed"))?;
         }
     }
     if sealed.unreadable > 0 {
-        eprintln!(
+        note!(
             "{} rows could not be decrypted and stay as they are: the lines above name their \
                 endpoints",
             sealed.unreadable
@@ -105,45 +105,46 @@ async fn partitions(store: &Store) -> Result<()> {
         .await
         .context("the partitions of the days to come were not made")?;
     if let Some(days) = store.days_ahead().await? {
-        println!("{:<8} partitions of the next {days} days are there", "made");
+        stdout::line(format_args!("{:<8} partitions of the next {days} days", "created"))?;
     }
     let (mut tries, mut is_blocked) = (0, true);
     while is_blocked && tries < TRIES {
         let dropped = store.drop_written_down().await.context("old partitions were not dropped")?;
         for gone in &dropped.gone {
-            println!(
+            stdout::line(format_args!(
                 "{:<8} of {}: {} partitions, {} rows",
                 "dropped", gone.table, gone.partitions, gone.rows
-            );
+            ))?;
         }
         (tries, is_blocked) = (tries + 1, dropped.is_blocked);
     }
     if is_blocked {
-        eprintln!("some old partitions are in use and were not dropped: the next run tries again");
+        note!("some old partitions are in use and were not dropped: the next run tries again");
     }
     Ok(())
 }
 
 async fn down(configuration: Configuration, steps: u32) -> Result<()> {
     let taken_back = connect(configuration).await?.migrate_down(steps).await?;
-    tell("dropped", "nothing to take back", &taken_back);
-    Ok(())
+    tell("dropped", "nothing to take back", &taken_back)
 }
 
 async fn status(configuration: Configuration) -> Result<()> {
     for migration in connect(configuration).await?.migration_status().await? {
-        println!("{:<8} {}", if migration.applied { "applied" } else { "pending" }, migration.name);
+        let state = if migration.applied { "applied" } else { "pending" };
+        stdout::line(format_args!("{state:<8} {}", migration.name))?;
     }
     Ok(())
 }
 
-fn tell(what: &str, nothing: &str, steps: &[String]) {
+fn tell(what: &str, nothing: &str, steps: &[String]) -> Result<()> {
     if steps.is_empty() {
-        println!("{nothing}");
+        stdout::line(nothing)?;
     }
     for step in steps {
-        println!("{what:<8} {step}");
+        stdout::line(format_args!("{what:<8} {step}"))?;
     }
+    Ok(())
 }
 
 async fn connect(configuration: Configuration) -> Result<Store> {

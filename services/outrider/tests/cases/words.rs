@@ -1,4 +1,4 @@
-//! What commands say when they fail: the reason, in words, once.
+//! The texts of commands that fail: the reason, in words, once.
 
 use std::{
     io::{Read as _, Write as _},
@@ -19,7 +19,7 @@ fn a_server_that_is_not_reached_is_told_with_the_reason() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    // No name server is asked for a label that is too long.
+    // The label is too long, so no name server is asked.
     let unknown = format!("http://{}:1", "a".repeat(64));
     for (server, reason) in [
         ("http://127.0.0.1:1", "connection refused\n"),
@@ -76,4 +76,17 @@ fn a_file_that_is_of_no_use_is_told_with_the_reason_once() {
     let (code, errors) =
         failed(outrider(home, &["config", "check", "--config", "absent.toml"]).output().unwrap());
     assert!(code == 1 && errors.matches("No such file or directory").count() == 1, "{errors}");
+}
+
+/// As in `outrider demo 2>&1 | head -1`: a command goes on, and its exit code stays the same.
+#[test]
+fn output_that_nobody_reads_ends_no_command() {
+    let home = tempfile::tempdir().unwrap();
+    let unread = || std::io::pipe().unwrap().1;
+    let code = |arguments: &[&str]| {
+        let mut command = outrider(home.path(), arguments);
+        command.stdout(unread()).stderr(unread()).status().unwrap().code()
+    };
+    assert_eq!(code(&["demo"]), Some(0));
+    assert_eq!(code(&["bootstrap", "--set", "log.level=none"]), Some(1), "an error is reported");
 }

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Sources},
     receiver::Receiver,
     roles::{self, Role, Roles},
-    telemetry,
+    stdout, telemetry,
 };
 
 /// Everything must arrive within this time.
@@ -29,7 +29,8 @@ pub async fn run() -> Result<()> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let config = config(directory.path())?;
     let telemetry = telemetry::start(&config)?;
-    println!("Outrider demo: SQLite and the embedded queue, in {}", directory.path().display());
+    let path = directory.path().display();
+    stdout::line(format_args!("Outrider demo: SQLite and the embedded queue, in {path}"))?;
 
     roles::create_master_key(&config.secrets)?;
     let store = Store::connect(&roles::store_options(&config)?).await?;
@@ -39,7 +40,8 @@ pub async fn run() -> Result<()> {
 
     let process = roles::start(config, Roles::new(&[Role::All])).await?;
     let address = process.public.context("the gateway listens")?;
-    println!("gateway       http://{address} (gRPC and REST)\nproject       {}", first.project_id);
+    stdout::line(format_args!("gateway       http://{address} (gRPC and REST)"))?;
+    stdout::line(format_args!("project       {}", first.project_id))?;
     let client = Client::new(address, first.project_id, first.token);
     let outcome = deliver(&client).await;
     process.stop().await;
@@ -72,7 +74,7 @@ async fn deliver(client: &Client) -> Result<()> {
         created["endpoint"]["endpoint_id"].as_str().context("the endpoint has an id")?.to_owned();
     let secret = created["secret"].as_str().context("the endpoint has a secret")?;
     receiver.expect(SigningSecret::parse(secret)?);
-    println!("endpoint      {endpoint} -> {url}");
+    stdout::line(format_args!("endpoint      {endpoint} -> {url}"))?;
     client
         .post("subscriptions", &json!({"endpoint_id": endpoint, "event_types": ["demo.*"]}))
         .await?;
@@ -89,19 +91,19 @@ async fn deliver(client: &Client) -> Result<()> {
                 .await?,
         );
     }
-    println!("published     {} events by REST and gRPC\n", expected.len());
+    stdout::line(format_args!("published     {} events by REST and gRPC\n", expected.len()))?;
 
     let total = expected.len();
     let all = async {
         while !expected.is_empty() {
             let arrived = receiver.next().await.context("the receiver ended")?;
-            println!(
+            stdout::line(format_args!(
                 "delivered     {} {} {}  signature {}",
                 arrived.id,
                 arrived.body,
                 arrived.latency(),
                 arrived.verdict()
-            );
+            ))?;
             if !arrived.is_verified() {
                 bail!("the signature of {} does not verify", arrived.id);
             }
@@ -117,6 +119,5 @@ async fn deliver(client: &Client) -> Result<()> {
             PATIENCE.as_secs()
         ),
     }
-    println!("\nAll {total} events arrived, signed by Standard Webhooks.");
-    Ok(())
+    stdout::line(format_args!("\nAll {total} events arrived, signed by Standard Webhooks."))
 }

@@ -15,7 +15,9 @@ use crate::{
     client::Failure,
     config::{Config, Sources},
     roles::{self, Role, Roles},
-    shutdown, telemetry,
+    shutdown,
+    stderr::note,
+    stdout, telemetry,
 };
 
 /// The options of the server.
@@ -80,12 +82,12 @@ async fn develop(options: Dev) -> Result<()> {
     let process = roles::start(config, Roles::new(&[Role::All])).await?;
     let address = process.public.context("the gateway listens")?;
     if !address.ip().is_loopback() {
-        eprintln!(
+        note!(
             "outrider: {address} is not loopback: whoever reaches it and has a key can make this \
                 machine call its own services"
         );
     }
-    print!("{}", words::greeting(address, &known, &options.data));
+    stdout::write(&words::greeting(address, &known, &options.data))?;
     shutdown::requested_on_terminal().await?;
     process.stop().await;
     telemetry.stop().await;

@@ -14,7 +14,9 @@ use outrider_telemetry::tell_warnings;
 use super::configuration::Configuration;
 use crate::{
     client::{Failure, input},
-    roles, stdout,
+    roles,
+    stderr::note,
+    stdout,
 };
 use report::LedgerReport;
 
@@ -101,9 +103,10 @@ async fn audit(store: &Store, scope: AuditScope, report: &mut LedgerReport) -> R
             // It may be the statement timeout, so the next step is smaller.
             Err(error) if error.reason == Reason::Unavailable && rest.rows > FEWEST_ROWS => {
                 rest.rows = (rest.rows / 4).max(FEWEST_ROWS);
-                eprintln!(
+                note!(
                     "a step failed ({}): going on with {} rows at a time",
-                    error.message, rest.rows
+                    error.message,
+                    rest.rows
                 );
             }
             Err(error) => {
@@ -143,7 +146,7 @@ struct Progress(Instant);
 impl Progress {
     fn say(&mut self, what: impl FnOnce() -> String) {
         if self.0.elapsed() >= PROGRESS {
-            eprintln!("audited: {}", what());
+            note!("audited: {}", what());
             self.0 = Instant::now();
         }
     }
