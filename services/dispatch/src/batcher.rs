@@ -109,11 +109,12 @@ struct Forming<T, R> {
 }
 
 impl<T, R> Forming<T, R> {
-    /// Whether the commit takes longer than others should wait: it weighs as much as a company, or
-    /// its payloads and deliveries weigh a quarter of that, in addition to the 1 of each item.
-    fn is_large(&self, company: usize) -> bool {
-        self.weight >= company
-            || self.weight.saturating_sub(self.items.len()) >= company.div_ceil(4)
+    /// Whether the commit takes longer than others should wait: it weighs a quarter of the largest
+    /// batch, or its payloads and deliveries weigh a quarter of that, in addition to the 1 of each
+    /// item.
+    fn is_large(&self, quarter: usize) -> bool {
+        self.weight >= quarter
+            || self.weight.saturating_sub(self.items.len()) >= quarter.div_ceil(4)
     }
 }
 
@@ -155,29 +156,30 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
         self.line.push(group.owner, weight, group);
     }
 
-    /// Returns the next commit, if it is time for one. A single item waits for nobody. Beside a
-    /// commit in flight, only a company of items starts, because several small commits would each
-    /// cost as much as one for all. A newcomer, however, does not wait for large commits of others.
+    /// Returns the next commit, if it is time for one. A single item waits for nobody. Another
+    /// commit starts beside one in flight only when a quarter of the largest batch waits, because
+    /// several small commits would each cost as much as one for all. A newcomer, however, does not
+    /// wait for large commits of others.
     fn form(&mut self) -> Option<Forming<T, R>> {
         let lanes = self.commits.len();
         if self.line.is_empty() || lanes >= self.limits.lanes {
             return None;
         }
-        let company = self.company();
-        let crowd = self.line.weight() >= company as u64
+        let quarter = self.quarter();
+        let is_enough = self.line.weight() >= quarter as u64
             && lanes + self.limits.reserved < self.limits.lanes;
-        if lanes == 0 || crowd {
+        if lanes == 0 || is_enough {
             return Some(self.gather(self.limits.batch, |line| line.pop()));
         }
         if self.under_way.values().any(|commit| !commit.is_large) {
             return None;
         }
         let newcomer = self.newcomer()?;
-        Some(self.gather(company, |line| Some((newcomer, line.pop_of(newcomer)?))))
+        Some(self.gather(quarter, |line| Some((newcomer, line.pop_of(newcomer)?))))
     }
 
-    /// The weight at which a commit starts beside another.
-    fn company(&self) -> usize {
+    /// Returns a quarter of the largest batch: the weight at which a commit starts beside another.
+    fn quarter(&self) -> usize {
         self.limits.batch.div_ceil(4)
     }
 
@@ -215,7 +217,7 @@ impl<T: Send + 'static, R: Send + 'static> Gatherer<T, R> {
     }
 
     fn start(&mut self, forming: Forming<T, R>) {
-        let is_large = forming.is_large(self.company());
+        let is_large = forming.is_large(self.quarter());
         let Forming { items, callers, organizations, .. } = forming;
         let commit = self.commits.spawn(carry_out(Arc::clone(&self.commit), items, callers));
         self.under_way.insert(commit.id(), UnderWay { organizations, is_large });
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_company_goes_beside_a_commit_that_is_under_way_and_a_panic_ends_only_its_own() {
+    async fn a_second_commit_goes_beside_one_in_flight_and_a_panic_ends_only_its_own() {
         let gate = Arc::new(tokio::sync::Semaphore::new(0));
         let commit: Commit<u32, u32> = {
             let gate = Arc::clone(&gate);
@@ -325,12 +327,12 @@ mod tests {
         let first = batcher.commit(Owner::ANYBODY, vec![1]);
         let others = async {
             tokio::task::yield_now().await;
-            let company = batcher.commit(Owner::ANYBODY, vec![2, 3]).await;
+            let second = batcher.commit(Owner::ANYBODY, vec![2, 3]).await;
             gate.add_permits(1);
-            company
+            second
         };
-        let (first, company) = tokio::join!(first, others);
-        assert_eq!((first.unwrap(), company.unwrap()), (vec![1], vec![2, 3]));
+        let (first, second) = tokio::join!(first, others);
+        assert_eq!((first.unwrap(), second.unwrap()), (vec![1], vec![2, 3]));
         assert_eq!(
             batcher.commit(Owner::ANYBODY, vec![7]).await.unwrap_err().reason,
             outrider_model::Reason::Unavailable
