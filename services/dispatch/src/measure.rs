@@ -8,7 +8,7 @@ use outrider_model::{AttemptOutcome, DeliveryStatus, Verdict};
 use outrider_queue::Enqueued;
 use outrider_store::{DeletedRows, Settled};
 use outrider_telemetry::{
-    catalogue::dispatch::{
+    catalog::dispatch::{
         ATTEMPTS, ENDED, HELD_DAYS, JOBS, OLDEST_DAY, PARTITIONS_DROPPED, PAYLOADS_ERASED,
         REQUEUED, ROWS_DELETED, SECTION, SWEEPS,
     },

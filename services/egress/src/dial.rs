@@ -14,7 +14,7 @@ use outrider_rpc::{ConnectionSlots, DialError, Dialer, NoConnection, NoName, Soc
 use outrider_settings::Section as _;
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
-    catalogue::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
+    catalog::egress::{BYTES, DIAL_SECONDS, DIALS, DNS_SECONDS, REFUSALS, SECTION},
     metrics::{self, ByIndex},
 };
 use tokio::{

@@ -15,9 +15,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrider_rpc::{Acceptor, ConnectionSlot, Socket, cause, listen, tls::Protocol};
-use outrider_telemetry::{
-    Kind, Seldom, TraceContext, catalogue::egress::TUNNELS, metrics::Ongoing,
-};
+use outrider_telemetry::{Kind, Seldom, TraceContext, catalog::egress::TUNNELS, metrics::Ongoing};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_telemetry::{catalogue::egress::BYTES, metrics::ByIndex};
+use outrider_telemetry::{catalog::egress::BYTES, metrics::ByIndex};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     sync::Notify,

@@ -45,7 +45,7 @@ use outrider_model::Reason;
 use outrider_proto::DESCRIPTORS;
 use outrider_rpc::{Acceptor, Authenticate, methods};
 use outrider_telemetry::{
-    catalogue::gateway::{REFUSED_UNREAD, SECTION},
+    catalog::gateway::{REFUSED_UNREAD, SECTION},
     metrics,
 };
 use tokio::net::TcpListener;

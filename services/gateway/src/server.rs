@@ -14,7 +14,7 @@ use hyper_util::{
 use outrider_rpc::{Acceptor, ConnectionSlot, ConnectionSlots, HoldingBody, listen};
 use outrider_telemetry::{
     Seldom,
-    catalogue::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
+    catalog::gateway::{CONNECTIONS, CONNECTIONS_DISPLACED, CONNECTIONS_REFUSED},
     metrics::Ongoing,
 };
 use tokio::{

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use outrider_gateway::Options;
 use outrider_model::Reason;
 use outrider_rpc::from_status;
-use outrider_telemetry::catalogue::gateway::REQUESTS;
+use outrider_telemetry::catalog::gateway::REQUESTS;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};

@@ -225,7 +225,7 @@ mod tests {
             "another project finds a quarter of the rest"
         );
         let other = fill(&mut shares, who(2, 1, 0));
-        assert!(other >= 700, "another organisation is as if it were alone with the rest: {other}");
+        assert!(other >= 700, "another organization is as if it were alone with the rest: {other}");
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
                 prop_assert_eq!(shares.used(), granted.iter().map(|(_,
                     amount)| amount).sum::<u32>());
             }
-            // Three organisations leave an eighth; a newcomer may have a quarter of it.
+            // Three organizations leave an eighth; a newcomer may have a quarter of it.
             prop_assert!(shares.may_take(&who(9, 9, 9), 4_096 / 8 / 8));
             for (who, amount) in granted {
                 shares.give_back(&who, amount);

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use clap::CommandFactory as _;
 use outrider_model::Reason;
 use outrider_rpc::status::codes;
-use outrider_telemetry::catalogue::SECTIONS as METRICS;
+use outrider_telemetry::catalog::SECTIONS as METRICS;
 use toml::{Table, Value};
 
 use crate::config::{Config, SECTIONS, Secrets, read_from_files, variable};

@@ -1,4 +1,4 @@
-//! The command line as its users meet it: the real binary, real processes.
+//! The command line as users see it: the real binary and real processes.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
 #[path = "cases/event_types.rs"]
@@ -31,7 +31,7 @@ use std::{
 use serde_json::Value;
 use support::{PATIENCE, Running, failed, outrider, run_with, succeeded};
 
-/// A running `outrider dev` and how to call it.
+/// A running `outrider dev`, and how to call it.
 struct Dev {
     process: Running,
     server: String,
@@ -73,7 +73,7 @@ impl Dev {
         serde_json::from_str(&self.text(home, &[arguments, &["--json"]].concat())).unwrap()
     }
 
-    /// The text of what REST answers.
+    /// Returns the text of an answer over REST.
     fn rest(&self, collection: &str) -> String {
         let host = self.server.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
@@ -89,7 +89,7 @@ impl Dev {
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    /// Asks until an event has its one delivery in this state.
+    /// Polls until the event has its one delivery, in this state.
     fn delivery(&self, home: &Path, event: &str, status: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -234,7 +234,7 @@ fn many_lines_are_published_and_each_refusal_is_told() {
         "{errors}"
     );
 
-    // Under a name a run may be repeated.
+    // A stream with a name may be sent again.
     for duplicates in [0, 2] {
         let lines = "{\"event_type\": \"a\", \"data\": 1}\n{\"event_type\": \"b\", \"data\": 2}\n";
         let again = run_with(
@@ -384,7 +384,7 @@ fn the_configuration_is_explained_and_checked() {
     let (code, errors) =
         failed(outrider(home, &["config", "check", "--set", "log.level=a=b=c"]).output().unwrap());
     assert!(code == 1 && errors.contains("log.level"), "{errors}");
-    // What a start would refuse, and what would have no effect.
+    // Settings that a start would refuse, and settings without an effect.
     for (setting, why) in [
         ("egress.max_tunnels=0", "egress.max_tunnels"),
         ("queue.prefix=x", "queue.prefix: has no effect without a queue.url of Redis"),
@@ -398,7 +398,8 @@ fn the_configuration_is_explained_and_checked() {
     }
 }
 
-/// What failed, where, in whose words, and what to do: on standard error, without a password.
+/// An error says on standard error what failed, where, in whose words, and what to do, and contains
+/// no password.
 #[test]
 fn failures_of_the_database_tell_why_and_what_to_do() {
     let home = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use outrider_model::Error;
 use outrider_telemetry::{
-    catalogue::shares::{HELD, REFUSED, SECTION, TOTAL, WAITED},
+    catalog::shares::{HELD, REFUSED, SECTION, TOTAL, WAITED},
     metrics,
 };
 

@@ -25,7 +25,7 @@ pub use configuration::{
     changes::{Change, ChangeAction, ChangeKind},
     directory::{Directory, DirectoryOptions, EndpointEntry},
     endpoints::NewEndpoint,
-    event_types::{Catalogue, CatalogueEntry, NewEventType},
+    event_types::{Catalog, CatalogEntry, NewEventType},
     projects::NewProject,
     sealing::Sealed,
     subscriptions::NewSubscription,

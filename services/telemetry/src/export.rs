@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::catalogue::telemetry::SPANS;
+use crate::catalog::telemetry::SPANS;
 
 /// Bounds of the export.
 #[derive(Debug, Clone, Copy)]

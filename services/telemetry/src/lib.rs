@@ -4,7 +4,7 @@
 //! It must never contain a payload, a secret, or a label that grows with the number of tenants. Of
 //! our crates, it depends on `settings` only, so that every other crate may use it.
 
-pub mod catalogue;
+pub mod catalog;
 mod collector_headers;
 pub mod metrics;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    catalogue::process::{
+    catalog::process::{
         BUILD_INFO, CPU_SECONDS, MAX_FDS, OPEN_FDS, RESIDENT_MEMORY, SECTION, START_TIME, TASKS,
     },
     metrics,

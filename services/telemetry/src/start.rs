@@ -15,7 +15,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    ExportOptions, LogOptions, catalogue, collector_headers, export, filter,
+    ExportOptions, LogOptions, catalog, collector_headers, export, filter,
     hop::{self, TARGET},
     metrics,
 };
@@ -48,9 +48,9 @@ impl Telemetry {
     /// Starts the log on standard error, and the export of spans. Must be called once, on a tokio
     /// runtime.
     pub fn start(log: &LogOptions, export: &ExportOptions) -> Result<Self, StartError> {
-        metrics::expose(&catalogue::telemetry::SECTION);
+        metrics::expose(&catalog::telemetry::SECTION);
         for result in ["exported", "dropped", "failed"] {
-            catalogue::telemetry::SPANS.with_label_values(&[result]);
+            catalog::telemetry::SPANS.with_label_values(&[result]);
         }
         // Spans are for the collector. A log that followed them would report each twice.
         let filter = filter::parse(&log.level).map_err(StartError::Filter)?;

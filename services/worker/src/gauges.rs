@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outrider_telemetry::{
-    catalogue::worker::{
+    catalog::worker::{
         IDLE_CONNECTIONS, JOBS, NARROW_WINDOWS, PAYLOAD_BYTES, SLOTS_USED, UNREPORTED_BYTES,
         WAITING, WINDOWS,
     },

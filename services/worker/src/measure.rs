@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use outrider_model::{AttemptOutcome, AttemptResult, HoldReason, Job, Timestamp};
 use outrider_telemetry::{
-    catalogue::worker::{
+    catalog::worker::{
         ANSWERS_DROPPED, ATTEMPT_SECONDS, ATTEMPTS, CONNECTIONS, EXCEEDED, FIRST_ATTEMPT_SECONDS,
         HELD, QUEUE_SECONDS, RESENT, SECTION,
     },

@@ -9,7 +9,7 @@ use outrider_queue::NewJob;
 use outrider_store::{Accepted, LedgerError, LogKind, NewEvent};
 use outrider_telemetry::{
     Hop,
-    catalogue::dispatch::{COMMIT_EVENTS, COMMIT_SECONDS},
+    catalog::dispatch::{COMMIT_EVENTS, COMMIT_SECONDS},
 };
 
 use super::room::CallRoom;

@@ -9,7 +9,7 @@ use outrider_model::{
 use outrider_rpc::Intake;
 use outrider_shares::Holder;
 use outrider_store::FoundEvent;
-use outrider_telemetry::catalogue::dispatch::ACCEPT_SECONDS;
+use outrider_telemetry::catalog::dispatch::ACCEPT_SECONDS;
 
 use super::{
     commit::{Routed, commit, weigh},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outrider_telemetry::catalogue::{
+use outrider_telemetry::catalog::{
     dispatch::{CONGESTED, NARROW_WINDOWS, OLDEST_DUE, PENDING, QUEUE_AVAILABLE},
     queue,
 };

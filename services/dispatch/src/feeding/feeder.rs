@@ -15,7 +15,7 @@ use outrider_model::{
 };
 use outrider_queue::NewJob;
 use outrider_store::{Backlog, CancelScope, Claim, LedgerError};
-use outrider_telemetry::catalogue::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
+use outrider_telemetry::catalog::dispatch::{FEED_CLAIMED, FEED_ROUNDS};
 use tokio::time::{Instant, sleep_until};
 
 use super::feed_order::{Candidate, FeedOrder};

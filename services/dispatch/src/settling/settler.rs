@@ -12,7 +12,7 @@ use outrider_rpc::Settlement;
 use outrider_store::{LedgerError, LogKind, Settled};
 use outrider_telemetry::{
     Hop,
-    catalogue::dispatch::{SETTLE_REPORTS, SETTLE_SECONDS},
+    catalog::dispatch::{SETTLE_REPORTS, SETTLE_SECONDS},
 };
 
 use super::finisher::Finisher;

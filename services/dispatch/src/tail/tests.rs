@@ -83,7 +83,7 @@ async fn next<T>(tail: &mut (impl Stream<Item = Result<Message<T>>> + Unpin)) ->
         .unwrap()
 }
 
-/// The next that is no heartbeat.
+/// Returns the next message that is not a heartbeat.
 async fn item<T>(tail: &mut (impl Stream<Item = Result<Message<T>>> + Unpin)) -> (String, T) {
     let found = async {
         loop {
@@ -142,7 +142,8 @@ async fn what_is_left_out_moves_the_cursor_of_heartbeats() {
             break message.cursor;
         }
     };
-    // From before it, whoever wants it gets it; from the heartbeat's cursor on there is nothing.
+    // A tail that starts before the event gets it. A tail that starts at the heartbeat's cursor
+    // gets nothing.
     let mut all = Box::pin(events(&bench, &begin, &["a.*"], false).open().await.unwrap());
     assert_eq!(item(&mut all).await.1.0.event_type, "a.b");
     let mut rest = Box::pin(events(&bench, &moved, &[], false).open().await.unwrap());
@@ -176,7 +177,7 @@ async fn tails_that_are_not_read_hold_their_share_and_no_more() {
         bench.publish_bytes(vec![b' '; 100_000].into()).await;
     }
     let room = &bench.dispatch.shared.tails.inner.room;
-    // Each is told an event, and is then not asked for another.
+    // Each gets an event, and is then not asked for another.
     let mut stuck = Vec::new();
     for _ in 0..2 {
         let mut tail = Box::pin(events(&bench, &begin, &[], true).open().await.unwrap());
@@ -188,7 +189,7 @@ async fn tails_that_are_not_read_hold_their_share_and_no_more() {
     for _ in 0..3 {
         assert!(next(&mut third).await.item.is_none(), "it lives, and waits for room");
     }
-    // Another key of the project is not concerned.
+    // Another key of the project is not affected.
     let other = Actor::ApiKey(ApiKeyId::new(bench.store.clock().now(), 1));
     let mut opening = events(&bench, &begin, &[], true);
     opening.holder = Holder { actor: other, ..holder(&bench) };
@@ -211,7 +212,7 @@ async fn tails_read_in_turns() {
         next(&mut Box::pin(events(&bench, "", &[], true).open().await.unwrap())).await.cursor;
     bench.publish().await;
     let reads = bench.dispatch.shared.tails.inner.reads.clone();
-    // Queries of a key that is alone, as many as it may have at once, take long.
+    // A lone key makes as many queries as it may have at once, and they take long.
     let held = [reads.wait(holder(&bench)).await, reads.wait(holder(&bench)).await];
     let mut late = Box::pin(events(&bench, &begin, &[], true).open().await.unwrap());
     let late = tokio::spawn(async move { item(&mut late).await });
@@ -254,7 +255,7 @@ async fn deliveries_come_with_their_attempts() {
     let (_, (delivery, attempt)) = item(&mut all).await;
     assert_eq!((delivery.status, delivery.attempt_count), (DeliveryStatus::Delivered, 2));
     assert_eq!(attempt.map(|attempt| attempt.number), Some(2));
-    // Who reads late is told of both attempts, and each time how the delivery stands now.
+    // A late reader gets both attempts, each with the present state of the delivery.
     for number in [1, 2] {
         let (_, (delivery, attempt)) = item(&mut ended).await;
         assert_eq!(
@@ -270,7 +271,7 @@ async fn commits_of_another_process_are_found_by_the_poll() {
     let bench = Bench::with(quick()).await;
     let mut tail = Box::pin(events(&bench, "", &[], false).open().await.unwrap());
     next(&mut tail).await;
-    // Written past this process: nobody here is told.
+    // Written by another process, so nobody here is notified.
     let page = PageRequest { size: 1, from: None };
     bench.publish().await;
     item(&mut tail).await;

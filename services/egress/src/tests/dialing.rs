@@ -68,7 +68,7 @@ async fn the_switch_permits_loopback_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn ports_of_other_services_are_dialled_when_they_are_opened() {
+async fn ports_of_other_services_are_dialed_when_they_are_opened() {
     let Ok(listener) = TcpListener::bind("127.0.0.1:27019").await else {
         return eprintln!("SKIPPED: port 27019 is taken");
     };
@@ -183,7 +183,7 @@ async fn our_own_listeners_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn the_hosts_file_is_honoured() {
+async fn the_hosts_file_is_honored() {
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let named = hosts.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut words = line.split_whitespace();

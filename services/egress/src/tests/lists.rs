@@ -54,7 +54,7 @@ async fn every_answer_is_judged_by_the_lists() {
 }
 
 #[tokio::test]
-async fn an_allowed_network_is_dialled_but_never_our_own_listeners() {
+async fn an_allowed_network_is_dialed_but_never_our_own_listeners() {
     let target = echo("127.0.0.2:0").await;
     let lists = policy(&["127.0.0.0/8", "us.example.com"], &[]);
     let egress = egress(permitting(lists), Answers::with(&[("us.example.com", &[&["127.0.0.2"]])]));

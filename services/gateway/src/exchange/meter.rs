@@ -3,7 +3,7 @@
 use std::{fmt, sync::OnceLock};
 
 use outrider_telemetry::{
-    catalogue::gateway::{REQUEST_SECONDS, REQUESTS},
+    catalog::gateway::{REQUEST_SECONDS, REQUESTS},
     metrics::{Histogram, IntCounter},
 };
 use tonic::Code;

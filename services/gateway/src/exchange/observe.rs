@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 use outrider_rpc::HoldingBody;
 use outrider_telemetry::{
     Hop, Kind, TraceContext,
-    catalogue::gateway::{REQUESTS_OPEN, STREAMS_OPEN},
+    catalog::gateway::{REQUESTS_OPEN, STREAMS_OPEN},
     metrics::Ongoing,
 };
 use tonic::{Code, body::Body};
@@ -233,7 +233,7 @@ impl Drop for Observed {
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt, StreamBody};
-    use outrider_telemetry::catalogue::gateway::REQUESTS;
+    use outrider_telemetry::catalog::gateway::REQUESTS;
 
     use super::*;
 

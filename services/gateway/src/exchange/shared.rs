@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use outrider_rpc::Authenticate;
 use outrider_shares::{Resource, Shares};
 use outrider_telemetry::{
-    catalogue::gateway::{BUFFERED_BYTES, UNSENT_BYTES},
+    catalog::gateway::{BUFFERED_BYTES, UNSENT_BYTES},
     metrics,
 };
 use tokio::sync::{Semaphore, watch};

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use outrider_model::{Error, Principal, Reason, Scope};
 use outrider_rpc::ConnectionSlot;
 use outrider_shares::Holder;
-use outrider_telemetry::catalogue::gateway::REFUSED_UNREAD;
+use outrider_telemetry::catalog::gateway::REFUSED_UNREAD;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},

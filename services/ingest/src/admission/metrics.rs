@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use outrider_model::{Error, Reason, Result};
 use outrider_proto::ingest::PublishEventResponse;
 use outrider_telemetry::{
-    catalogue::ingest::{ACCEPTED, BATCH, REFUSED, SECTION},
+    catalog::ingest::{ACCEPTED, BATCH, REFUSED, SECTION},
     metrics::{self, ByIndex},
 };
 

@@ -8,7 +8,7 @@ use outrider_model::{
 };
 use outrider_proto::ingest::NewEvent;
 use outrider_rpc::{convert, validate};
-use outrider_telemetry::{TraceContext, catalogue::ingest::PAYLOAD_BYTES};
+use outrider_telemetry::{TraceContext, catalog::ingest::PAYLOAD_BYTES};
 
 use super::{fingerprint::fingerprint, json};
 use crate::options::Options;

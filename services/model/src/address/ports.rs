@@ -2,7 +2,7 @@
 //!
 //! The list joins the "bad ports" of the WHATWG Fetch standard with the ports of databases, queues,
 //! caches and control planes. Ports on which webhooks are commonly received (80, 443, 3000, 5000,
-//! 8000, 8080, 8443, 8888, 9000 and their neighbours) are not in it.
+//! 8000, 8080, 8443, 8888, 9000 and their neighbors) are not in it.
 
 use super::refused::Refused;
 
@@ -78,7 +78,7 @@ const OTHER_SERVICES: &[(u16, u16)] = &[
     (2181, 2181),
     (2375, 2377),
     (2379, 2380),
-    // Squid, iSCSI, the global catalogue, MySQL, RDP, APCUPSD, Subversion.
+    // Squid, iSCSI, the global catalog, MySQL, RDP, APCUPSD, Subversion.
     (3128, 3128),
     (3260, 3260),
     (3268, 3269),
@@ -118,7 +118,7 @@ const OTHER_SERVICES: &[(u16, u16)] = &[
     (9300, 9300),
     (9418, 9418),
     (10080, 10080),
-    // kubelet, kube-scheduler and its neighbours, memcached, RabbitMQ, CockroachDB, MongoDB,
+    // kubelet, kube-scheduler and its neighbors, memcached, RabbitMQ, CockroachDB, MongoDB,
     // ActiveMQ.
     (10248, 10259),
     (11211, 11211),

@@ -16,7 +16,7 @@ static STRICT: Policy = Policy {
 static DEVELOPMENT: Policy =
     Policy { allow_loopback: true, allowed_ports: Vec::new(), allow: Vec::new(), deny: Vec::new() };
 
-/// At a port that every web server may have.
+/// Judges a host at a port that any web server may have.
 fn host(policy: &Policy, host: &str) -> Result<Judged, Refused> {
     policy.judge(host, 443)
 }
@@ -148,7 +148,7 @@ fn allows_public_addresses() {
     }
 }
 
-/// Every prefix of both tables, as the 128 bits from its first to its last address.
+/// Returns every prefix of both tables, as the 128 bits of its first and of its last address.
 fn ranges() -> Vec<(u128, u128, bool)> {
     let v4 = IPV4.iter().map(|rule| {
         let first = rule.0.to_bits();
@@ -174,25 +174,25 @@ fn address(bits: u128, is_v4: bool) -> IpAddr {
 }
 
 #[test]
-fn prefixes_are_refused_to_both_edges_and_their_neighbours_judged_by_others() {
+fn prefixes_are_refused_to_both_edges_and_their_neighbors_judged_by_others() {
     for (first, last, is_v4) in ranges() {
         for edge in [first, last] {
             let address = address(edge, is_v4);
             assert!(matches!(classify(address), Classification::Refused(_)), "{address}");
         }
         let top = if is_v4 { u128::from(u32::MAX) } else { u128::MAX };
-        for neighbour in [first.checked_sub(1), last.checked_add(1).filter(|next| *next <= top)]
+        for neighbor in [first.checked_sub(1), last.checked_add(1).filter(|next| *next <= top)]
             .into_iter()
             .flatten()
         {
-            let refused = !matches!(classify(address(neighbour, is_v4)), Classification::Allowed);
+            let refused = !matches!(classify(address(neighbor, is_v4)), Classification::Allowed);
             let global = is_v4
-                || neighbour >> 125 == 1
-                || Ipv6Addr::from_bits(neighbour).to_ipv4_mapped().is_some();
+                || neighbor >> 125 == 1
+                || Ipv6Addr::from_bits(neighbor).to_ipv4_mapped().is_some();
             let listed = ranges()
                 .iter()
-                .any(|range| range.2 == is_v4 && (range.0..=range.1).contains(&neighbour));
-            assert_eq!(refused, listed || !global, "{}", address(neighbour, is_v4));
+                .any(|range| range.2 == is_v4 && (range.0..=range.1).contains(&neighbor));
+            assert_eq!(refused, listed || !global, "{}", address(neighbor, is_v4));
         }
     }
 }
@@ -202,7 +202,7 @@ proptest! {
     fn nothing_within_a_prefix_passes(index in 0..ranges().len(), offset: u128) {
         let (first, last, is_v4) = ranges()[index];
         let within = first + (offset & (last - first));
-        // An IPv4-mapped address is judged by what it maps.
+        // An IPv4-mapped address is judged as the address that it maps.
         prop_assume!(is_v4 || Ipv6Addr::from_bits(within).to_ipv4_mapped().is_none());
         prop_assert!(matches!(classify(address(within, is_v4)), Classification::Refused(_)));
     }

@@ -216,7 +216,7 @@ fn refuses_ports_of_other_services_unless_they_are_opened() {
         let opened = Policy { allowed_ports: vec![port], ..Policy::default() };
         assert_eq!(WebhookUrl::parse(text, &opened).unwrap().port(), port);
     }
-    // A host that is refused is named first.
+    // The host is reported before the port.
     assert_eq!(parse("http://10.0.0.5:22/").unwrap_err().rule(), Some("ipv4-private"));
     for text in [
         "http://example.com/",
@@ -249,7 +249,7 @@ fn the_switch_permits_loopback_and_nothing_else() {
     }
 }
 
-/// Mostly not URLs that are taken, but often enough.
+/// Most of these are not accepted as URLs, but enough are.
 const URLS: &str =
     "https://[a-z0-9.-]{1,12}(:[0-9]{1,5})?(/[a-z0-9.%/'~]{0,12})?(\\?[a-z'&=\\[\\]]{0,8})?";
 

@@ -1,7 +1,7 @@
-//! The life of deliveries as a whole, without IO: rows in a database that keeps what is committed,
-//! a queue that may lose everything, a dispatch and workers that may die between any two steps, and
-//! endpoints that fail. The steps are those of the roles, each as small as a crash can tell apart;
-//! what a row becomes is decided by the model's own rules.
+//! The whole life of deliveries, without IO: rows in a database that keeps what is committed, a
+//! queue that may lose everything, dispatch and workers that may die between any two steps, and
+//! endpoints that fail. The steps are those of the roles, each so small that a crash can happen
+//! before or after it. The model's own rules decide what a row becomes.
 
 mod world;
 
@@ -42,8 +42,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 20_000,
         ..ProptestConfig::default() })]
 
-    /// Whatever happens, in whatever order: once faults end, every accepted delivery ends, and it
-    /// ends as its endpoint says.
+    /// Whatever happens in whatever order, every accepted delivery ends once faults end, and it
+    /// ends as its endpoint decides.
     #[test]
     fn every_accepted_delivery_ends(moves in prop::collection::vec(prop_oneof![4 => step(),
         1 => fault()], 0..120)) {
@@ -56,7 +56,7 @@ proptest! {
         world.check_ended()?;
     }
 
-    /// Duplicates come of faults alone, and a fault doubles no more than what was in flight.
+    /// Only faults cause duplicates, and a fault duplicates no more than what was in flight.
     #[test]
     fn without_faults_every_attempt_is_made_once(moves in prop::collection::vec(step(), 0..160)) {
         let mut world = World::default();

@@ -1,5 +1,5 @@
-//! A deployment in miniature. What the database holds survives every fault; the rest is lost with
-//! whoever had it.
+//! A small deployment. The database survives every fault. Everything else is lost together with its
+//! owner.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,34 +15,34 @@ use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
 
 pub const DELIVERIES: u8 = 4;
 pub const WORKERS: usize = 2;
-/// Jobs that the queue takes.
+/// The number of jobs that fit the queue.
 const WINDOW: usize = 3;
-/// Attempts of the schedule.
+/// The number of attempts in the schedule.
 const ATTEMPTS: u32 = 3;
 
 /// One step of one role.
 #[derive(Debug, Clone, Copy)]
 pub enum Move {
-    /// Dispatch commits a delivery, marked as queued when the queue is known; its job goes to the
-    /// hand-off.
+    /// Dispatch commits a delivery, and marks it as queued if it knows the queue. The job goes to
+    /// the handoff.
     Accept(u8),
-    /// Dispatch puts the next job of the hand-off on the queue, and takes back the mark of one that
-    /// is refused.
+    /// Dispatch puts the next job of the handoff on the queue. If the queue refuses it, dispatch
+    /// removes its mark.
     Enqueue,
-    /// Dispatch marks unqueued rows and hands their jobs off.
+    /// Dispatch marks unmarked rows, and passes their jobs to the handoff.
     Feed,
-    /// A worker takes the job that waits longest.
+    /// A worker takes the job that has waited longest.
     Take(usize),
-    /// A worker sends the first job in hand that it has not sent.
+    /// A worker sends its first job that it has not sent.
     Send { worker: usize, succeeds: bool },
-    /// A worker gives its first unsent job back: it shuts down, or the endpoint is paused.
+    /// A worker gives back its first unsent job, because it shuts down or the endpoint is paused.
     GiveBack(usize),
-    /// A worker's first report is committed and acknowledged; the job is to be removed from the
+    /// A worker's first report is committed and acknowledged. Its job can then be removed from the
     /// queue.
     Settle(usize),
     /// Dispatch removes the next settled job from the queue.
     Finish,
-    /// Dispatch looks at the queue's epoch.
+    /// Dispatch reads the epoch of the queue.
     WatchEpochs,
     /// Something breaks.
     Fault(Fault),
@@ -50,24 +50,23 @@ pub enum Move {
 
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The hand-off, what is to be finished and the known epoch are gone.
+    /// Dispatch loses the handoff, the jobs to be removed, and the known epoch.
     DispatchDies,
-    /// What it has in hand is gone; its leases run out.
+    /// A worker loses everything that it holds, and its leases run out.
     WorkerDies(usize),
-    /// All jobs are gone, and the queue has another epoch.
+    /// All jobs are lost, and the queue gets another epoch.
     QueueIsFlushed,
-    /// The next job is queued, but dispatch does not learn it and takes the mark back.
+    /// The next job is queued, but dispatch does not learn of it and removes the mark.
     EnqueueIsLost,
-    /// The feeder asks after queued rows although their time of check has not come: a clock
-    /// stepped.
+    /// The feeder checks queued rows before their check is due, because a clock stepped.
     OverdueIsAskedEarly,
-    /// Another worker takes over what this one holds and still works on.
+    /// Another worker takes over the jobs that this one still works on.
     LeasesRunOut(usize),
-    /// The commit is made, but the worker does not learn it and reports again.
+    /// A commit succeeds, but the worker does not learn of it and reports again.
     SettleAnswerIsLost(usize),
 }
 
-/// A job, as it is on the queue and in a worker's hand.
+/// A job on the queue or in a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Job {
     delivery: u8,
@@ -121,10 +120,10 @@ pub struct World {
     finishing: Vec<Job>,
     workers: [Vec<Held>; WORKERS],
     accepted: BTreeSet<u8>,
-    /// What each endpoint saw: the attempts, and whether it took one.
+    /// The numbers of the attempts that were sent, for each delivery.
     sent: BTreeMap<u8, Vec<u32>>,
     succeeded: BTreeSet<u8>,
-    /// Jobs that were in flight when something broke: so many may be sent once more.
+    /// The number of jobs that were in flight when something broke. As many may be sent once more.
     exposed: usize,
 }
 
@@ -191,7 +190,7 @@ impl World {
         if fits && !present {
             self.queue.entries.push(Entry { job, holder: None });
         }
-        // One that is present keeps its mark: it is asked after.
+        // A row whose job is on the queue keeps its mark, and is checked later.
         if !learned || !(fits || present && job.epoch == self.queue.epoch) {
             self.unqueue(job.delivery, job.generation);
         }
@@ -230,8 +229,8 @@ impl World {
         self.take_in_hand(worker, job);
     }
 
-    /// An attempt that is in hand is not begun again; a job of another generation for it gives its
-    /// place up.
+    /// An attempt that a worker already has is not started again. The place of a job with another
+    /// generation is given back.
     fn take_in_hand(&mut self, worker: usize, job: Job) {
         let same =
             |held: &&Held| held.job.delivery == job.delivery && held.job.attempt == job.attempt;
@@ -247,7 +246,7 @@ impl World {
         }
     }
 
-    /// What was held before may have been sent: the database says whether it still counts.
+    /// The previous worker may have sent it. The database decides whether it still counts.
     fn take_over(&mut self, from: usize) {
         let to = (from + 1) % WORKERS;
         let taken: Vec<Job> = self
@@ -346,9 +345,9 @@ impl World {
         }
     }
 
-    /// No more faults: everyone goes on with what is there, until nothing is left to do.
+    /// Ends all faults. Every role then continues until nothing is left to do.
     pub fn settle_down(&mut self) {
-        // Each round settles something, or every delivery has ended.
+        // Each round settles something, unless every delivery has ended.
         for _ in 0..usize::from(DELIVERIES) * 20 {
             self.watch_epochs();
             self.feed();
@@ -357,7 +356,7 @@ impl World {
             }
             for worker in 0..WORKERS {
                 self.take(worker);
-                // What nobody works on any more is taken over in time.
+                // A job that nobody works on is taken over in time.
                 let gone = self.queue.entries.iter().any(|entry| {
                     entry.holder == Some(worker)
                         && !self.workers[worker].iter().any(|held| held.job == entry.job)
@@ -379,7 +378,7 @@ impl World {
         }
     }
 
-    /// What must hold after every step.
+    /// Checks what must hold after every step.
     pub fn check(&self) -> Result<(), TestCaseError> {
         for delivery in &self.accepted {
             let (pending, ended) =
@@ -438,7 +437,7 @@ impl World {
 }
 
 impl Database {
-    /// One commit: the attempt is recorded, the verdict carried out if it applies.
+    /// One commit: the attempt is recorded, and the verdict takes effect if it still applies.
     fn settle(&mut self, job: Job, result: Outcome) {
         let (verdict, attempted) = match result {
             Outcome::Attempted(outcome) => {

@@ -8,7 +8,7 @@ use serde_json::json;
 use toml::Value;
 
 use super::{
-    aggregate::Config, error::Error, keys::secret_keys, layers::Merged, sources::Origin,
+    aggregate::Config, error::Error, keys::secret_keys, layers::Merged, sources::ValueOrigin,
     validate::validate,
 };
 
@@ -64,8 +64,8 @@ impl Explained {
         all.into()
     }
 
-    fn origin(&self, key: &str) -> &Origin {
-        self.0.origins.get(key).unwrap_or(&Origin::Default)
+    fn origin(&self, key: &str) -> &ValueOrigin {
+        self.0.origins.get(key).unwrap_or(&ValueOrigin::Default)
     }
 }
 

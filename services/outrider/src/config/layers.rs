@@ -12,7 +12,7 @@ use super::{
     error::Error,
     keys::{PREFIX, leaves, variable},
     secret_files::SecretFiles,
-    sources::{Origin, Sources},
+    sources::{Sources, ValueOrigin},
 };
 
 /// Variables with the prefix that are not keys.
@@ -29,7 +29,7 @@ pub struct Merged {
     /// Every key with the value in force.
     pub table: Table,
     /// The origin of each value that is not the default, by key.
-    pub origins: HashMap<String, Origin>,
+    pub origins: HashMap<String, ValueOrigin>,
 }
 
 impl Merged {
@@ -48,22 +48,23 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
     let keys: Vec<(String, Value)> = leaves(&merged);
     if let Some(path) = &sources.file {
         let mut layer = read_file(path)?;
-        secret_files.take(&mut layer, &Origin::File(path.clone()))?;
+        secret_files.take(&mut layer, &ValueOrigin::File(path.clone()))?;
         apply(&mut merged, &path.display().to_string(), &layer)?;
-        origins
-            .extend(leaves(&layer).into_iter().map(|(key, _)| (key, Origin::File(path.clone()))));
+        origins.extend(
+            leaves(&layer).into_iter().map(|(key, _)| (key, ValueOrigin::File(path.clone()))),
+        );
     }
     for (name, text) in sources.environment.iter().filter(|(name, _)| is_ours(name)) {
         if text.contains(char::REPLACEMENT_CHARACTER) {
             return Err(value_error(name, name, &"must be UTF-8"));
         }
-        if secret_files.given(name, text, Origin::Variable(name.clone())) {
+        if secret_files.given(name, text, ValueOrigin::Variable(name.clone())) {
             continue;
         }
         match keys.iter().find(|(key, _)| &variable(key) == name) {
             Some((key, default)) => {
                 set(&mut merged, name, key, parse(name, key, text, default)?)?;
-                origins.insert(key.clone(), Origin::Variable(name.clone()));
+                origins.insert(key.clone(), ValueOrigin::Variable(name.clone()));
             }
             None if is_of_kubernetes(name, text) => {}
             None => return Err(value_error(name, name, &"no key has this name")),
@@ -77,14 +78,14 @@ pub fn merge(sources: &Sources) -> Result<Merged, Error> {
         if !flags.insert(key) {
             return Err(value_error(&origin, key, &"is given twice"));
         }
-        if secret_files.given(key, text, Origin::Flag) {
+        if secret_files.given(key, text, ValueOrigin::Flag) {
             continue;
         }
         let known = keys.iter().find(|(known, _)| known == key);
         let (key, default) =
             known.ok_or_else(|| value_error(&origin, key, &"there is no such key"))?;
         set(&mut merged, &origin, key, parse(&origin, key, text, default)?)?;
-        origins.insert(key.clone(), Origin::Flag);
+        origins.insert(key.clone(), ValueOrigin::Flag);
     }
     secret_files.read(&mut merged, &mut origins)?;
     Ok(Merged { table: merged, origins })
@@ -313,12 +314,12 @@ mod tests {
             flags: vec!["dispatch.feed_batch=9".into()],
         })
         .unwrap();
-        assert_eq!(merged.origins["dispatch.feed_batch"], Origin::Flag);
+        assert_eq!(merged.origins["dispatch.feed_batch"], ValueOrigin::Flag);
         assert_eq!(
             merged.origins["dispatch.accept_batch"],
-            Origin::Variable("OUTRIDER_DISPATCH_ACCEPT_BATCH".into())
+            ValueOrigin::Variable("OUTRIDER_DISPATCH_ACCEPT_BATCH".into())
         );
-        assert_eq!(merged.origins["dispatch.settle_batch"], Origin::File(file.path().into()));
+        assert_eq!(merged.origins["dispatch.settle_batch"], ValueOrigin::File(file.path().into()));
         assert_eq!(merged.origins.len(), 3);
         assert_eq!(merged.table["dispatch"]["feed_batch"].as_integer(), Some(9));
     }

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::{
     error::Error,
     keys::{READ_LATE, read_from_files, variable},
-    sources::Origin,
+    sources::ValueOrigin,
 };
 
 /// Maximum size of a file, in bytes.
@@ -16,11 +16,11 @@ const MAX_BYTES: u64 = 64 * 1024;
 
 /// The files that layers name: for each key, the file of the strongest layer.
 #[derive(Default)]
-pub struct SecretFiles(BTreeMap<&'static str, (PathBuf, Origin)>);
+pub struct SecretFiles(BTreeMap<&'static str, (PathBuf, ValueOrigin)>);
 
 impl SecretFiles {
     /// Takes the paths out of a configuration file.
-    pub fn take(&mut self, layer: &mut Table, origin: &Origin) -> Result<(), Error> {
+    pub fn take(&mut self, layer: &mut Table, origin: &ValueOrigin) -> Result<(), Error> {
         for key in read_from_files() {
             let Some((section, name)) = key.split_once('.') else { continue };
             let Some(values) = layer.get_mut(section).and_then(Value::as_table_mut) else {
@@ -36,9 +36,9 @@ impl SecretFiles {
     }
 
     /// Whether a variable or a flag names a file. If so, remembers the path.
-    pub fn given(&mut self, name: &str, path: &str, origin: Origin) -> bool {
+    pub fn given(&mut self, name: &str, path: &str, origin: ValueOrigin) -> bool {
         let known = read_from_files().find(|key| match origin {
-            Origin::Variable(_) => {
+            ValueOrigin::Variable(_) => {
                 name.strip_suffix("_FILE").is_some_and(|name| name == variable(key))
             }
             _ => name.strip_suffix("_file").is_some_and(|name| name == *key),
@@ -49,7 +49,7 @@ impl SecretFiles {
         known.is_some()
     }
 
-    fn set(&mut self, key: &'static str, path: &str, origin: Origin) {
+    fn set(&mut self, key: &'static str, path: &str, origin: ValueOrigin) {
         if path.is_empty() {
             self.0.remove(key);
         } else {
@@ -62,13 +62,13 @@ impl SecretFiles {
     pub fn read(
         self,
         merged: &mut Table,
-        origins: &mut HashMap<String, Origin>,
+        origins: &mut HashMap<String, ValueOrigin>,
     ) -> Result<(), Error> {
         for (key, (path, origin)) in self.0 {
             refuse_both(merged, origins, key, &origin)?;
             let value = read(key, &path, &origin)?;
             put(merged, key, value);
-            origins.insert(key.to_owned(), Origin::SecretFile(path));
+            origins.insert(key.to_owned(), ValueOrigin::SecretFile(path));
         }
         match origins.get(&format!("{READ_LATE}_file")).cloned() {
             Some(origin) => refuse_both(merged, origins, READ_LATE, &origin),
@@ -79,9 +79,9 @@ impl SecretFiles {
 
 fn refuse_both(
     merged: &Table,
-    origins: &HashMap<String, Origin>,
+    origins: &HashMap<String, ValueOrigin>,
     key: &str,
-    file: &Origin,
+    file: &ValueOrigin,
 ) -> Result<(), Error> {
     let Some(origin) = origins.get(key).filter(|_| !text(merged, key).is_empty()) else {
         return Ok(());
@@ -106,7 +106,7 @@ fn put(merged: &mut Table, key: &str, value: String) {
 }
 
 /// Returns the text without the line ending that editors and `echo` add.
-fn read(key: &str, path: &PathBuf, origin: &Origin) -> Result<String, Error> {
+fn read(key: &str, path: &PathBuf, origin: &ValueOrigin) -> Result<String, Error> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
     read.map_err(|error| wrong(key, origin, &format!("cannot read {}: {error}", path.display())))?;
@@ -120,7 +120,7 @@ fn read(key: &str, path: &PathBuf, origin: &Origin) -> Result<String, Error> {
     Ok(value.to_owned())
 }
 
-fn wrong(key: &str, origin: &Origin, message: &str) -> Error {
+fn wrong(key: &str, origin: &ValueOrigin, message: &str) -> Error {
     Error::Value {
         origin: origin.to_string(),
         key: format!("{key}_file"),

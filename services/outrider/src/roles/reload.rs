@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use outrider_rpc::PolicyInForce;
 use outrider_telemetry::{
-    catalogue::process::{CONFIGURATION_INVALID, CONFIGURATION_READ},
+    catalog::process::{CONFIGURATION_INVALID, CONFIGURATION_READ},
     essential,
 };
 use tokio::{

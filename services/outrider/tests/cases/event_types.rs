@@ -1,4 +1,4 @@
-//! The catalog of event types, and what publishing says about it.
+//! The catalog of event types, and the warnings and refusals of publishing.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ fn event_types_are_managed_and_publishing_tells_what_they_say() {
         shown.contains("Paid") && shown.contains("\"required\": [\n") && !shown.contains('\u{1b}'),
         "{shown}"
     );
-    // What REST answers, but for the white space within the schema.
+    // The answer of REST, apart from the white space within the schema.
     let rest: Value = serde_json::from_str(&dev.rest("event-types/invoice.paid")).unwrap();
     assert_eq!(dev.json(home, &["event-types", "get", "invoice.paid"]), rest);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Flags of the client that no other test gives: each changes what is done.
+//! Flags of the client that no other test uses. Each changes what a command does.
 
 use serde_json::Value;
 

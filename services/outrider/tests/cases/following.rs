@@ -1,4 +1,4 @@
-//! Tails and watched deliveries, which go on until the user or a delivery ends them.
+//! Tails and watched deliveries, which continue until the user interrupts them or a delivery ends.
 
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ fn a_tail_prints_events_goes_on_from_a_cursor_and_ends_when_told() {
     let dev = Dev::start(home, &[]);
     let tail =
         Running::start(dev.command(home, &["tail", "--json", "--payload", "--event-type", "a.*"]));
-    // It is live when one of these is printed.
+    // The tail is live when one of these is printed.
     let live = Arc::new(AtomicBool::new(false));
     let mut publish = dev.command(home, &["publish", "a.first", "{\"n\":  1}"]);
     let seen = Arc::clone(&live);

@@ -1,4 +1,4 @@
-//! `outrider health`, as an engine of containers runs it.
+//! `outrider health`, as a container engine runs it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,7 +12,7 @@ fn a_server_that_works_is_healthy_and_one_that_ended_is_not() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     succeeded(outrider(home, &["bootstrap", "--json"]).output().unwrap());
-    // Free a moment ago; the system gives others first.
+    // The port was free a moment ago, and the system gives out other ports first.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let operations = format!("0.0.0.0:{port}");
     let settings = ["--set", "gateway.listen=127.0.0.1:0", "--set", "log.level=info"];
@@ -34,8 +34,8 @@ fn a_server_that_works_is_healthy_and_one_that_ended_is_not() {
     assert!(code == 1 && errors.contains("/readyz: nothing listens there"), "{code}: {errors}");
 }
 
-/// What `outrider health` says of a server that answers with these bytes; with none, it says
-/// nothing until it is left.
+/// Returns what `outrider health` prints for a server that answers with these bytes. Without bytes,
+/// the server is silent until the client leaves.
 fn told_of(answer: &'static [u8]) -> (i32, String) {
     let home = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -49,7 +49,7 @@ fn told_of(answer: &'static [u8]) -> (i32, String) {
             request.extend(byte);
         }
         assert!(request.starts_with(b"GET /readyz HTTP/1.1\r\n"));
-        // It may be left before it has read everything.
+        // The client may leave before it has read everything.
         let _ = stream.write_all(answer);
         if answer.is_empty() {
             let _ = stream.read(&mut [0]);

@@ -1,5 +1,5 @@
-//! What an operator does with an installation: making its first key, asking what the egress
-//! permits, changing that while it runs.
+//! An operator's work on an installation: creating its first key, asking what the egress permits,
+//! and changing that while it runs.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Instant};
 
@@ -146,7 +146,7 @@ fn bootstrap_makes_one_installation_of_any_number_at_once() {
         let again = outrider(home, &["bootstrap"]).output().unwrap();
         assert!(again.status.success() && again.stdout.is_empty());
         let words = String::from_utf8_lossy(&again.stderr).into_owned();
-        assert!(words.contains("nothing was made") && words.contains("--force"), "{words}");
+        assert!(words.contains("nothing was created") && words.contains("--force"), "{words}");
         let more = lines(&succeeded(
             outrider(home, &["bootstrap", "--force", "--json"]).output().unwrap(),
         ));
@@ -183,7 +183,7 @@ impl<'a> Serving<'a> {
         Self::again(home, text("token"), text("project_id"))
     }
 
-    /// The same where there is an organisation.
+    /// Starts it on a home directory that already has an organization.
     pub fn again(home: &'a Path, key: String, project: String) -> Self {
         let serve = [
             "serve",
@@ -219,7 +219,7 @@ impl<'a> Serving<'a> {
         serde_json::from_str(&succeeded(self.command(arguments).output().unwrap())).unwrap()
     }
 
-    /// Publishes, and gives the outcome of the first attempt.
+    /// Publishes an event, and returns the outcome of its first attempt.
     fn attempt(&self) -> String {
         let event = self.json(&["publish", "a.b", "1"])["event_id"].as_str().unwrap().to_owned();
         let deliveries = self.json(&["deliveries", "list", "--event", &event]);
@@ -263,7 +263,7 @@ fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
     serving.process.line("is invalid");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_SUCCEEDED", "the old lists stay in force");
 
-    // The connection that the worker keeps is cut too: the next request does not go over it.
+    // The worker's idle connection is closed too, so the next request does not use it.
     write("allow = [\"127.0.0.1\"]\ndeny = [\"127.0.0.0/8\"]");
     serving.process.send("-HUP");
     serving.process.line("a new egress policy is in force");
@@ -272,7 +272,7 @@ fn a_server_lives_through_sighup_and_takes_the_new_lists_of_the_egress() {
         failed(serving.command(&["endpoints", "create", "--url", &url]).output().unwrap());
     assert!(code == 1 && errors.contains("denied"), "{errors}");
 
-    // Without a signal, by its content.
+    // Without a signal, because the content changed.
     write("allow = [\"127.0.0.1\"]");
     serving.process.line("a new egress policy is in force");
     assert_eq!(serving.attempt(), "ATTEMPT_OUTCOME_SUCCEEDED");

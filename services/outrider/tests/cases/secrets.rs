@@ -1,4 +1,4 @@
-//! The master key, and values that are used as secrets, as an operator meets them.
+//! The master key, and endpoint values that serve as secrets, from an operator's point of view.
 
 use std::{fs, path::Path};
 
@@ -17,7 +17,7 @@ fn key_file(home: &Path) -> std::path::PathBuf {
     home.join("outrider-data/master.key")
 }
 
-/// `serve` with what is configured, which must not start.
+/// Runs `serve` with this configuration, which must fail to start.
 fn refused(home: &Path) -> String {
     let serve = [
         "serve",
@@ -73,7 +73,7 @@ fn values_that_are_used_as_secrets_are_shown_to_few() {
         assert!(!shows(&shown) && shown.contains("?…"), "{shown}");
     }
     assert!(read(&get).contains("x-key"));
-    // A mask that is sent back is refused by the name of its field.
+    // A mask that is sent back is refused, and the error names its field.
     let masked = format!("{}?…", url.split_once('?').unwrap().0);
     for (argument, value, field) in [
         ("--url", masked.as_str(), "endpoint.http.url"),

@@ -1,4 +1,4 @@
-//! Command lines that say too little, or something that would have no effect.
+//! Command lines that are incomplete, or that contain something without an effect.
 
 use std::{path::Path, process::Command};
 

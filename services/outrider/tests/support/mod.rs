@@ -1,4 +1,4 @@
-//! Runs the real binary, with nothing of this machine's configuration.
+//! Runs the real binary without any configuration of this machine.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -11,10 +11,10 @@ use std::{
 #[path = "../../../../tests/src/shapes.rs"]
 mod shapes;
 
-/// Everything waited for must happen within this time.
+/// Everything that a test waits for must happen within this time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary with a home directory of its own and no variables of ours.
+/// Returns a command with its own home directory and without Outrider's variables.
 pub fn outrider(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
     for (name, _) in std::env::vars()
@@ -26,7 +26,7 @@ pub fn outrider(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A command that ends, with what it is given to read.
+/// Runs a command to its end, with this input.
 pub fn run_with(mut command: Command, input: &str) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
@@ -38,27 +38,27 @@ pub fn run_with(mut command: Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Its standard output, which must be that of a success.
+/// Returns the standard output of a command that must have succeeded.
 pub fn succeeded(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     in_words(&output);
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Its exit code and standard error.
+/// Returns the exit code and standard error of a command that must have failed.
 pub fn failed(output: Output) -> (i32, String) {
     in_words(&output);
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Nothing that a command writes looks as if Debug had written it.
+/// Asserts that nothing in the output looks like Rust's debug format.
 fn in_words(output: &Output) {
     for text in [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)) {
         assert_eq!(shapes::debug_shape(&text), None, "no text for people: {text}");
     }
 }
 
-/// A command that runs until it is told to end; killed when dropped.
+/// A command that runs until it is told to end. Dropping it kills it.
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -71,7 +71,7 @@ impl Running {
         Self::reading(child, output)
     }
 
-    /// The same, with the lines of its log.
+    /// Starts a command and collects the lines of its log.
     pub fn start_logged(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let output = child.stderr.take().unwrap();
@@ -90,7 +90,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The first line from now on that holds `text`.
+    /// Returns the next line that contains `text`.
     pub fn line(&self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -106,22 +106,22 @@ impl Running {
         }
     }
 
-    /// SIGTERM, and its end, which must be orderly.
+    /// Sends SIGTERM, and waits for an orderly end.
     pub fn stop(self) {
         self.signal("-TERM");
     }
 
-    /// SIGINT, as of Ctrl-C, and its end.
+    /// Sends SIGINT, like Ctrl-C, and waits for the end.
     pub fn interrupt(self) {
         self.signal("-INT");
     }
 
-    /// SIGHUP, as of a terminal that is closed, and its end.
+    /// Sends SIGHUP, like a terminal that is closed, and waits for the end.
     pub fn hang_up(self) {
         self.signal("-HUP");
     }
 
-    /// A signal that must not end it.
+    /// Sends a signal that must not end the process.
     pub fn send(&self, signal: &str) {
         let killed =
             Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use outrider_model::{DeliveryId, EndpointId, Job, Receipt, Recipient, Result};
-use outrider_telemetry::{catalogue::queue::SECTION, metrics};
+use outrider_telemetry::{catalog::queue::SECTION, metrics};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{

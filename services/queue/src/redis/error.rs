@@ -3,7 +3,7 @@
 
 use ::redis::{Arg, Cmd, ErrorKind, RedisError};
 use outrider_model::Error;
-use outrider_telemetry::catalogue::queue::COMMAND_ERRORS;
+use outrider_telemetry::catalog::queue::COMMAND_ERRORS;
 
 use super::{
     rights::Right,

@@ -18,7 +18,7 @@ use ::redis::{Cmd, FromRedisValue};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use outrider_model::{DeliveryId, EndpointId, Error, Reason, Receipt, Recipient, Result};
-use outrider_telemetry::{catalogue::queue::SECTION, essential, metrics};
+use outrider_telemetry::{catalog::queue::SECTION, essential, metrics};
 use tokio::task::AbortHandle;
 
 use crate::{

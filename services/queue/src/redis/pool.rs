@@ -15,7 +15,7 @@ use ::redis::{
 };
 use bb8::ManageConnection;
 use bb8_redis::RedisConnectionManager;
-use outrider_telemetry::catalogue::queue::{COMMAND_ERRORS, COMMAND_SECONDS};
+use outrider_telemetry::catalog::queue::{COMMAND_ERRORS, COMMAND_SECONDS};
 use tokio::time::{Instant, timeout_at};
 
 use super::{

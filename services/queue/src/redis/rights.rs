@@ -8,7 +8,7 @@ use std::{
 };
 
 use outrider_model::{Error, Result};
-use outrider_telemetry::catalogue::queue::REFUSED;
+use outrider_telemetry::catalog::queue::REFUSED;
 use tokio::sync::Notify;
 
 use super::words::explain;

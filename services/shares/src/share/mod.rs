@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_telemetry::catalogue::shares::WAITED;
+use outrider_telemetry::catalog::shares::WAITED;
 use tokio::sync::Notify;
 
 use crate::{

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use outrider_telemetry::catalogue::shares::WAITED;
+use outrider_telemetry::catalog::shares::WAITED;
 use tokio::sync::oneshot;
 
 use crate::{

@@ -41,11 +41,11 @@ pub struct NewEventType {
 /// What publishing needs to know about a project's event types. Schemas are loaded separately
 /// ([`crate::Directory::event_type_schema`]).
 #[derive(Debug, Default)]
-pub struct Catalogue(HashMap<String, CatalogueEntry>);
+pub struct Catalog(HashMap<String, CatalogEntry>);
 
 /// What publishing needs to know about an event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CatalogueEntry {
+pub struct CatalogEntry {
     pub id: EventTypeId,
     /// Together with the id, identifies a version of the entry.
     pub updated_at: Timestamp,
@@ -53,10 +53,10 @@ pub struct CatalogueEntry {
     pub has_schema: bool,
 }
 
-impl Catalogue {
+impl Catalog {
     /// The entry of a type. None if it is not in the catalog.
     #[must_use]
-    pub fn get(&self, event_type: &str) -> Option<CatalogueEntry> {
+    pub fn get(&self, event_type: &str) -> Option<CatalogEntry> {
         self.0.get(event_type).copied()
     }
 }
@@ -231,7 +231,7 @@ impl Resource for EventTypeSpec {
 }
 
 /// The catalog of a project.
-pub(super) async fn load(database: &impl ConnectionTrait, project: ProjectId) -> Result<Catalogue> {
+pub(super) async fn load(database: &impl ConnectionTrait, project: ProjectId) -> Result<Catalog> {
     let rows: Vec<(Uuid, String, i16, i64, bool)> = of_project(project)
         .select_only()
         .columns([Column::Id, Column::EventType, Column::Deprecated, Column::UpdatedAt])
@@ -243,9 +243,9 @@ pub(super) async fn load(database: &impl ConnectionTrait, project: ProjectId) ->
     let entry = |(id, name, deprecated, updated_at, has_schema)| {
         let (id, updated_at, deprecated) =
             (EventTypeId(id), Timestamp(updated_at), deprecated != 0);
-        (name, CatalogueEntry { id, updated_at, deprecated, has_schema })
+        (name, CatalogEntry { id, updated_at, deprecated, has_schema })
     };
-    Ok(Catalogue(rows.into_iter().map(entry).collect()))
+    Ok(Catalog(rows.into_iter().map(entry).collect()))
 }
 
 /// The text of an entry's schema. None if there is no such entry, or it has none.

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use outrider_model::{Error, Reason};
-use outrider_telemetry::catalogue::store::ERRORS;
+use outrider_telemetry::catalog::store::ERRORS;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 use tokio::sync::watch;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outrider_migrations::partitions::DAYS_AHEAD;
 use outrider_telemetry::{
-    catalogue::store::{
+    catalog::store::{
         CONNECTIONS, CONNECTIONS_MAX, ERRORS, PARTITIONS_AHEAD, PROBE_REFUSED, SECTION,
     },
     metrics,

@@ -5,7 +5,7 @@
 use std::{future::Future, time::Duration};
 
 use outrider_model::{Error, Result};
-use outrider_telemetry::catalogue::store::ERRORS;
+use outrider_telemetry::catalog::store::ERRORS;
 use sqlx::{PgConnection, Row as _};
 
 use super::{backend::Backend, options::StoreOptions};

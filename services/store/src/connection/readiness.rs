@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use outrider_telemetry::catalogue::store::{PARTITIONS_AHEAD, PROBE_REFUSED};
+use outrider_telemetry::catalog::store::{PARTITIONS_AHEAD, PROBE_REFUSED};
 
 use super::{
     backend::Backend,

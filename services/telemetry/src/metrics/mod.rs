@@ -1,4 +1,4 @@
-//! Metrics of the process. Each is declared in the [`crate::catalogue`], and shown once its part of
+//! Metrics of the process. Each is declared in the [`crate::catalog`], and shown once its part of
 //! Outrider runs in this process.
 
 mod declaration;
@@ -91,38 +91,38 @@ impl Drop for Ongoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue;
+    use crate::catalog;
 
     #[test]
     fn what_is_exposed_is_shown_once_and_sampled_while_it_lives() {
-        expose(&catalogue::process::SECTION);
-        expose(&catalogue::process::SECTION);
+        expose(&catalog::process::SECTION);
+        expose(&catalog::process::SECTION);
         let left = Mutex::new(1);
         before_scrape(move || {
             let mut left = left.lock().unwrap();
-            catalogue::process::OPEN_FDS.set(77 - *left);
+            catalog::process::OPEN_FDS.set(77 - *left);
             *left -= 1;
             *left >= 0
         });
         let shown = || String::from_utf8(render()).unwrap();
         assert_eq!(shown().matches("# TYPE process_open_fds gauge").count(), 1);
         assert!(shown().contains("\nprocess_open_fds 77\n"));
-        catalogue::process::OPEN_FDS.set(5);
+        catalog::process::OPEN_FDS.set(5);
         assert!(shown().contains("\nprocess_open_fds 5\n"), "the sampler is forgotten");
     }
 
     #[test]
     fn numbers_find_their_counters() {
-        let counters = ByIndex::new(&catalogue::telemetry::SPANS, &["x", "y"]);
+        let counters = ByIndex::new(&catalog::telemetry::SPANS, &["x", "y"]);
         counters.add(1, 2);
         counters.add(7, 1);
-        let of = |value| catalogue::telemetry::SPANS.with_label_values(&[value]).get();
+        let of = |value| catalog::telemetry::SPANS.with_label_values(&[value]).get();
         assert_eq!((of("x"), of("y")), (1, 2));
     }
 
     #[test]
     fn what_goes_on_is_counted() {
-        let gauge = &catalogue::gateway::CONNECTIONS;
+        let gauge = &catalog::gateway::CONNECTIONS;
         let before = gauge.get();
         let ongoing = (Ongoing::begin(gauge), Ongoing::begin(gauge));
         assert_eq!(gauge.get(), before + 2);

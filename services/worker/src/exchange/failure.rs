@@ -24,7 +24,7 @@ impl Failure {
     }
 }
 
-pub(crate) fn undialled(error: DialError) -> Failure {
+pub(crate) fn undialed(error: DialError) -> Failure {
     let outcome = match error {
         DialError::EgressUnavailable => return Failure::EgressUnavailable,
         DialError::Refused { .. } => AttemptOutcome::AddressRefused,

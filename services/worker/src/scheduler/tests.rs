@@ -19,7 +19,7 @@ fn news(heard: Heard) -> News {
     News { heard, most: 64, at: Timestamp(1) }
 }
 
-/// Asks for one job after the other until one waits. Returns the grants.
+/// Asks for one job after another until one waits, and returns the grants.
 fn fill(scheduler: &Arc<Scheduler<u32>>, who: Recipient) -> Vec<Grant<u32>> {
     let mut grants = Vec::new();
     while let Asked::Granted(_, grant) = scheduler.ask(who, Amount::always(1), 0) {
@@ -59,7 +59,7 @@ fn what_is_freed_goes_to_the_organization_that_holds_least() {
     assert!(held[0] > held[1] && held[1] > 0, "{held:?}");
     assert_eq!(scheduler.waiting(), 4);
     assert!(scheduler.next(10).is_empty(), "each has its share");
-    // A grant of the modest one is given back, and goes to its own job.
+    // A grant of the modest recipient is given back, and goes to that recipient's next job.
     drop(modest);
     let turns = scheduler.next(1);
     assert_eq!(turns[0].1.who, who(2, 3, 4));
@@ -95,7 +95,7 @@ fn jobs_that_line_up_go_in_batches_by_what_their_organizations_hold() {
         (0, 1),
         "a second one would exceed the batch"
     );
-    // The first one was given back; now somebody holds something.
+    // The first grant was given back. Now one recipient holds a grant.
     let first = scheduler.batch(100);
     for number in [10, 11] {
         assert_eq!(scheduler.line_up(who(2, 2, 2), 40, number), Ok(()));
@@ -119,7 +119,7 @@ fn an_endpoint_that_does_not_answer_takes_more_for_what_is_large() {
         }
     }
     assert_eq!((grants.len(), scheduler.used()), (2, 8));
-    // It answers, so waiting jobs take 1 from now on.
+    // The endpoint answers, so waiting jobs take 1 from now on.
     grants.remove(0).heard(news(Heard::Answered));
     grants.extend(scheduler.next(100).into_iter().map(|(_, grant)| grant));
     assert_eq!(
@@ -127,7 +127,7 @@ fn an_endpoint_that_does_not_answer_takes_more_for_what_is_large() {
         (6, 9),
         "a window of 9, of which 4 are held since before"
     );
-    // Now it does not answer.
+    // Now the endpoint does not answer.
     grants.remove(0).heard(news(Heard::Nothing));
     assert_eq!((scheduler.used(), scheduler.next(100).len()), (5, 0), "a window of 4");
     grants.drain(..3);

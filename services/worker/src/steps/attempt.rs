@@ -6,7 +6,7 @@ use bytes::Bytes;
 use outrider_model::{AttemptOutcome, AttemptResult, Heard, Timestamp};
 use outrider_store::EndpointEntry;
 use outrider_telemetry::{
-    Hop, Kind, TraceContext, catalogue::worker::REQUESTS_OPEN, metrics::Ongoing,
+    Hop, Kind, TraceContext, catalog::worker::REQUESTS_OPEN, metrics::Ongoing,
 };
 use tokio::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Answers that end at each of their bytes, come too early, or never end in a part of theirs.
+//! Answers that end at each of their bytes, come too early, or never end in one of their parts.
 
 use std::{
     io::{self, IoSlice},
@@ -28,7 +28,7 @@ use crate::{
     exchange::{Body, Client, Failure, write_through},
 };
 
-/// How the other side's part of a connection ends.
+/// How the other side of a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Fin,
@@ -36,7 +36,7 @@ enum End {
     Never,
 }
 
-/// A stream whose end may be a reset.
+/// A stream that may end with a reset.
 struct Ending<S> {
     inner: S,
     end: End,
@@ -61,8 +61,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ending<S> {
 
 write_through!(Ending, AsyncWrite + Unpin);
 
-/// Reads a request, answers, and ends as it is told; what was not read of the other side is read
-/// until then.
+/// Reads a request, answers, and ends as told. Reads the rest of the other side's bytes until then.
 async fn serve(mut far: DuplexStream, answer: Vec<u8>, end: End) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n{}") {
@@ -74,10 +73,10 @@ async fn serve(mut far: DuplexStream, answer: Vec<u8>, end: End) {
     }
 }
 
-/// What comes of one exchange: the status, the body and whether it was cut, or the outcome.
+/// The result of an exchange: the status, the body and whether it was cut off, or the outcome.
 type Came = Result<(u16, Vec<u8>, bool), AttemptOutcome>;
 
-/// `room` is how much the stream carries at once.
+/// `room` is how many bytes the stream carries at once.
 async fn exchanged(client: Arc<Client>, answer: Vec<u8>, end: End, room: usize) -> Came {
     let (near, far) = tokio::io::duplex(room);
     let server = tokio::spawn(serve(far, answer, end));
@@ -96,7 +95,7 @@ async fn exchanged(client: Arc<Client>, answer: Vec<u8>, end: End, room: usize) 
     }
 }
 
-/// Judges what came of an answer that ended here, whose status is known from `known` bytes on.
+/// Judges the result of an answer that was cut here. Its status is known from byte `known` on.
 fn judge(came: &Came, (cut, known, whole): (usize, usize, usize), end: End) -> bool {
     match came {
         Ok((200, body, truncated)) => {
@@ -189,7 +188,7 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
     is_bad(vec![send(format!("HTTP/1.1 102 {megabyte}\r\n\r\n{OK}"))], too_large).await;
     is_bad(vec![Act::Repeat("x: y\r\n")], "the answer is not HTTP/1.1").await;
     is_bad(vec![send(megabyte)], "the answer is not HTTP/1.1").await;
-    // Of the rest of a connection nothing is read either.
+    // Nothing more is read from the connection either.
     let result = deliver(vec![send("HTTP/1.1 204 A\r\n\r\n"), Act::Repeat(OK)]).await;
     assert_eq!(
         (result.outcome, result.response_truncated),
@@ -198,8 +197,8 @@ async fn no_part_of_an_answer_goes_on_without_an_end() {
     );
 }
 
-/// An endpoint that does not wait for a request: what it sends may be taken for an answer or for
-/// none, but never for two, and nothing of it goes on.
+/// An endpoint that does not wait for the request. Its bytes may count as one answer or as none,
+/// but never as two, and the connection is not reused.
 #[tokio::test]
 async fn an_answer_before_its_request_is_one_answer_at_most() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";

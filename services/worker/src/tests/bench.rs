@@ -1,4 +1,4 @@
-//! A worker between fakes.
+//! A worker with fakes around it.
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use super::fakes::{FakeLookup, FakeQueue, FakeSettlement, Loopback};
 use crate::{Given, Options, Worker};
 
-/// The longest that a test waits for what must happen.
+/// The longest that a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// The fake clock's time, in microseconds.
+/// The time of the fake clock, in microseconds.
 pub(crate) const NOW: Timestamp = Timestamp(1_760_000_000_000_000);
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -44,8 +44,8 @@ pub(crate) struct Bench {
     pub(crate) run: JoinHandle<()>,
 }
 
-/// Short waits, so that a test ends soon. Idle connections are kept for long, so that a slow
-/// machine changes nothing.
+/// Returns options with short waits, so that tests end soon. Idle connections are kept long, so
+/// that a slow machine changes nothing.
 pub(crate) fn quick() -> Options {
     Options {
         read_wait: Duration::from_millis(20),
@@ -60,7 +60,7 @@ impl Bench {
         Self::start_with(options, Given::default())
     }
 
-    /// One that trusts this certificate too.
+    /// Returns a client configuration that also trusts these certificates.
     pub(crate) fn trusting(extra_roots: Vec<CertificateDer<'static>>) -> Self {
         Self::start_with(quick(), Given { extra_roots, ..Given::default() })
     }
@@ -89,7 +89,8 @@ impl Bench {
         self.endpoint_with(url, |_| {})
     }
 
-    /// An endpoint with a timeout of 10 s and the secrets of [`secrets`], changed by `change`.
+    /// Creates an endpoint with a timeout of 10 s and the secrets of [`secrets`], changed by
+    /// `change`.
     pub(crate) fn endpoint_with(
         &self,
         url: &str,
@@ -101,14 +102,15 @@ impl Bench {
         id
     }
 
-    /// Puts a job for this endpoint into the queue.
+    /// Puts a job for this endpoint on the queue.
     pub(crate) fn push(&self, endpoint: EndpointId) -> LeasedJob {
         let job = leased(job(endpoint));
         self.queue.push(job.clone());
         job
     }
 
-    /// The reports, when there are so many; panics when there are more, or not in time.
+    /// Waits for this many reports and returns them. Panics if there are more, or if they do not
+    /// arrive in time.
     pub(crate) async fn reports(&self, count: usize) -> Vec<JobReport> {
         until("the reports", || self.settlement.settled.lock().unwrap().len() >= count).await;
         let reports = self.settlement.settled.lock().unwrap().clone();
@@ -116,12 +118,12 @@ impl Bench {
         reports
     }
 
-    /// The only attempt.
+    /// Returns the only attempt.
     pub(crate) async fn attempt(&self) -> AttemptResult {
         attempted(&self.reports(1).await[0])
     }
 
-    /// Shuts down and waits for the end.
+    /// Shuts down, waits for the end, and returns the reports.
     pub(crate) async fn stop(self) -> Vec<JobReport> {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.run).await.expect("the worker ends").unwrap();
@@ -129,7 +131,7 @@ impl Bench {
     }
 }
 
-/// An endpoint as the directory has it.
+/// Returns an endpoint as the directory has it.
 pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEntry {
     let mut endpoint = Endpoint::new(
         EndpointId::new(NOW, number()),
@@ -150,17 +152,17 @@ pub(crate) fn entry(url: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointEn
     }
 }
 
-/// The newest and the one that it replaces.
+/// Returns the newest secret and the one that it replaces.
 pub(crate) fn secrets() -> Vec<SigningSecret> {
     vec![SigningSecret::from_bytes(&[7; 32]).unwrap(), SigningSecret::from_bytes(&[8; 32]).unwrap()]
 }
 
-/// A job as dispatch makes it, of the project and the organisation number 1.
+/// Returns a job as dispatch makes it, of project 1 in organization 1.
 pub(crate) fn job(endpoint: EndpointId) -> Job {
     job_of(endpoint, 1, 1)
 }
 
-/// A job of a project of an organisation.
+/// Returns a job of a project of an organization.
 pub(crate) fn job_of(endpoint: EndpointId, organization: u64, project: u64) -> Job {
     let event = EventId::new(NOW, number());
     Job {
@@ -187,13 +189,13 @@ pub(crate) fn job_of(endpoint: EndpointId, organization: u64, project: u64) -> J
     }
 }
 
-/// The job with another payload.
+/// Returns the job with another payload.
 pub(crate) fn with_payload(mut job: Job, payload: JobPayload) -> Job {
     Arc::make_mut(&mut job.event).payload = payload;
     job
 }
 
-/// As a queue hands it out for the first time.
+/// Returns the job as a queue first hands it out.
 pub(crate) fn leased(job: Job) -> LeasedJob {
     let receipt = Receipt { shard: 0, entry: format!("{}-0", number()), epoch: job.epoch };
     LeasedJob { job: Arc::new(job), receipt, first: true }

@@ -1,4 +1,4 @@
-//! What goes over the wire, and what is made of what comes back.
+//! Requests on the wire, and how the worker judges the responses.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -122,7 +122,7 @@ async fn only_the_user_agent_is_ours_unless_somebody_gives_it() {
             "{of_endpoint:?} {of_event:?}"
         );
     }
-    // Whatever else is in a request that nobody gave a header, nobody can give.
+    // Neither an event nor an endpoint may set any of the other headers of a request.
     let headers = receiver.first().headers;
     assert!(headers.len() >= 10, "{headers:?}");
     for (name, value) in headers.iter().filter(|(name, _)| name != "user-agent") {
@@ -214,7 +214,7 @@ async fn a_report_that_is_too_large_costs_no_other_its_answer() {
     let large = Receiver::start(Reply::Infinite).await;
     let bench = Bench::start(Options { report_streams: 1, ..quick() });
     let (small_one, large_one) = (bench.endpoint(&url(&small)), bench.endpoint(&url(&large)));
-    // While the first report is not settled, the others gather.
+    // While the first report is not settled, the others are gathered.
     bench.settlement.down.store(true, Ordering::SeqCst);
     bench.push(small_one);
     until("a refused report", || bench.settlement.refused.load(Ordering::SeqCst) >= 1).await;
@@ -321,11 +321,11 @@ async fn connections_are_used_again_and_those_closed_meanwhile_do_no_harm() {
         bench.push(endpoint);
         bench.reports(count).await;
     }
-    // Whether a connection died before the request was written or after it, the request goes out on
-    // a new one.
+    // Whether the connection ended before the request was written or after it, the request is sent
+    // on a new one.
     let reports = bench.stop().await;
     assert!(reports.iter().all(|report| attempted(report).outcome == AttemptOutcome::Succeeded));
-    // The receiver closes without a look at what comes after its answer.
+    // The receiver closes without reading what follows its answer.
     assert_eq!(receiver.count(), 100);
 }
 
@@ -352,7 +352,7 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
             results,
             [(AttemptOutcome::Succeeded, false), (AttemptOutcome::Succeeded, true)]
         );
-        // The second event came twice, with a signature of its own each time.
+        // The second event arrived twice, with a different signature each time.
         let requests = receiver.requests.lock().unwrap().clone();
         assert_eq!((requests.len(), receiver.connections.load(Ordering::SeqCst)), (3, 2));
         assert_eq!(requests[1].header("webhook-id"), requests[2].header("webhook-id"));
@@ -369,7 +369,7 @@ async fn a_reused_connection_that_ends_without_an_answer_is_replaced_and_the_att
     }
 }
 
-/// Kept for longer than the default where the endpoint says so, and not at all where it says so.
+/// Keeps idle connections longer than by default, or not at all, as the endpoint says.
 #[tokio::test]
 async fn an_endpoint_that_says_how_long_it_keeps_connections_is_believed() {
     for (keep, connections) in [("timeout=20, max=5", 1), ("timeout=1", 3), ("max=5", 3)] {
@@ -437,8 +437,8 @@ async fn an_answer_before_the_request_was_read_counts_and_its_connection_is_not_
     stream.write_all(b"HTTP/1.1 413 Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let result = bench.attempt().await;
     assert_eq!((result.outcome, result.status()), (AttemptOutcome::Rejected, 413));
-    // Nothing reads the rest within the second that the connection has: it ends. (Reading is the
-    // only way to see that, and would let the rest flow.)
+    // The rest is not read within the second that the connection may take, so the connection ends.
+    // (Only reading shows that, and it would let the rest flow.)
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(super::bench::PATIENCE, stream.read_to_end(&mut rest)).await;

@@ -21,13 +21,13 @@ use tokio::{net::TcpStream, sync::Notify};
 
 use crate::Lookup;
 
-/// Hands out what a test puts in.
+/// A queue that hands out what a test puts in.
 #[derive(Default)]
 pub(crate) struct FakeQueue {
     pub(crate) waiting: Mutex<VecDeque<LeasedJob>>,
     pub(crate) abandoned: Mutex<VecDeque<LeasedJob>>,
     pub(crate) renewed: AtomicUsize,
-    /// Jobs that are another worker's by now.
+    /// Jobs that another worker has taken over.
     pub(crate) taken_over: Mutex<HashSet<Receipt>>,
     pub(crate) down: AtomicBool,
     arrived: Notify,
@@ -101,11 +101,11 @@ impl Queue for FakeQueue {
     }
 }
 
-/// The store: what a test says.
+/// A store with the contents that a test gives it.
 #[derive(Default)]
 pub(crate) struct FakeLookup {
     pub(crate) endpoints: Mutex<HashMap<EndpointId, Arc<EndpointEntry>>>,
-    /// Deliveries that are not current; all others are.
+    /// Deliveries that are no longer current. All others are.
     pub(crate) past: Mutex<HashSet<DeliveryId>>,
     pub(crate) payloads: Mutex<HashMap<EventId, Bytes>>,
     pub(crate) checks: AtomicUsize,
@@ -141,7 +141,7 @@ impl Lookup for FakeLookup {
     }
 }
 
-/// Every name is the loopback, or what a test says.
+/// A resolver that returns the loopback for every name, unless a test gives other addresses.
 #[derive(Default)]
 pub(crate) struct Loopback {
     pub(crate) dials: AtomicUsize,
@@ -162,14 +162,14 @@ impl Dialer for Loopback {
     }
 }
 
-/// Dispatch: keeps what it settles.
+/// Dispatch, which records what it settles.
 #[derive(Default)]
 pub(crate) struct FakeSettlement {
     pub(crate) settled: Mutex<Vec<JobReport>>,
     pub(crate) largest: AtomicUsize,
     pub(crate) refused: AtomicUsize,
     pub(crate) down: AtomicBool,
-    /// The largest batch that it takes, in bytes; 0 for any.
+    /// The size of the largest batch that it accepts, in bytes; 0 for any.
     pub(crate) limit: AtomicUsize,
 }
 

@@ -1,4 +1,4 @@
-//! Endpoints that answer so that it costs us, or break off.
+//! Endpoints whose answers are expensive, or break off.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -111,8 +111,8 @@ async fn whatever_comes_after_a_2xx_status_line_it_is_a_success_once() {
     }
 }
 
-/// Heads that the HTTP library would refuse, and that say where their bodies end: the whole answer
-/// is read.
+/// The HTTP library would refuse these heads, but they say where their bodies end, so the whole
+/// answer is read.
 #[tokio::test]
 async fn irregular_heads_are_read() {
     let cookies = "set-cookie: a=b\r\n".repeat(120);
@@ -227,14 +227,14 @@ async fn a_body_that_breaks_after_2xx_is_a_success_and_is_not_sent_again() {
         (vec![send(CHUNKED), send("3\r\nabc\r\n0\r\nbad trailer\r\n\r\n"), Act::Hang], "abc"),
     ] {
         let result = succeeds(acts).await;
-        // A reset may overtake what came before it.
+        // A reset may overtake earlier bytes.
         assert!(result.response_body == body || result.response_body.is_empty(), "{result:?}");
         assert!(is_soon(&result), "{} µs", result.duration.as_micros());
     }
 }
 
-/// An endpoint may answer without reading the whole request, and close: the rest of the request
-/// meets a reset.
+/// An endpoint may answer without reading the whole request, and close. The rest of the request
+/// then meets a reset.
 #[tokio::test]
 async fn an_early_2xx_answer_counts_although_the_rest_of_the_request_meets_a_reset() {
     for answer in
@@ -283,12 +283,12 @@ async fn a_body_that_breaks_below_tls_is_a_success_too() {
     let sized = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
     let authority = authority();
     for acts in [
-        // The end without close_notify, of a body with a length and of one that ends with the
+        // An end without close_notify, in a body with a length and in one that ends with the
         // connection.
         vec![send(sized), Act::Close],
         vec![send("HTTP/1.1 200 OK\r\n\r\nabc"), Act::Close],
         vec![send(sized), Act::Reset],
-        // A fatal alert in the clear, and a record that nobody can decrypt.
+        // A fatal alert in plain text, and a record that cannot be decrypted.
         vec![send(sized), Act::Garbage(&[21, 3, 3, 0, 2, 2, 80]), Act::Hang],
         vec![
             send(sized),
@@ -313,7 +313,7 @@ async fn a_body_that_breaks_below_tls_is_a_success_too() {
 async fn what_tls_carries_beside_the_answer_is_bounded() {
     let authority = authority();
     let result = deliver_by_tls(&authority, 5_000, vec![send(OK)]).await;
-    // The library's own bound on what it has not processed may come first.
+    // The library's own bound on unprocessed bytes may come first.
     let bounded = [AttemptOutcome::BadResponse, AttemptOutcome::ConnectionFailed];
     assert!(bounded.contains(&result.outcome) && is_soon(&result), "session tickets: {result:?}");
     let result =
@@ -336,7 +336,7 @@ async fn a_handshake_without_end_is_bounded() {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        // The begin of a record of 16 KiB whose rest comes byte by byte.
+        // The beginning of a record of 16 KiB, whose rest arrives byte by byte.
         let _ = stream.write_all(&[22, 3, 3, 0x40, 0]).await;
         while stream.write_all(&[0]).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(2)).await;

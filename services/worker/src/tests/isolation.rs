@@ -1,4 +1,4 @@
-//! Endpoints, projects and organisations do not hurt each other.
+//! Endpoints, projects and organizations do not harm each other.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn url(receiver: &Receiver) -> String {
     format!("http://hooks.example:{}/", receiver.port)
 }
 
-/// A worker with an endpoint that answers.
+/// Starts a worker with an endpoint that answers.
 async fn with_good_endpoint(options: Options) -> (Bench, Receiver, EndpointId) {
     with_good_endpoint_given(options, Given::default()).await
 }
@@ -54,7 +54,7 @@ async fn an_endpoint_that_hangs_has_a_small_window() {
     push(&bench, 200, good, 1, 1);
     all_succeed(&bench, 200).await;
     assert_eq!((receiver.count(), hanging.count()), (200, 8));
-    // Those that waited for their turn are given back; those under way are left to their leases.
+    // Jobs that waited for their turn are given back. Those in flight are left to their leases.
     let reports = bench.stop().await;
     assert_eq!(
         reports[200..].iter().filter(|report| held(report) == HoldReason::Released).count(),
@@ -64,7 +64,7 @@ async fn an_endpoint_that_hangs_has_a_small_window() {
 
 #[tokio::test]
 async fn endpoints_whose_windows_have_grown_leave_room_when_they_hang() {
-    // All have as large a window as they want; what bounds them is their share.
+    // All have as large a window as they want, so only their share limits them.
     let options = Options { max_in_flight: 64, initial_window: 1_000, ..quick() };
     let (bench, receiver, good) = with_good_endpoint(options).await;
     let hanging = Receiver::start(Reply::Hang).await;
@@ -78,7 +78,7 @@ async fn endpoints_whose_windows_have_grown_leave_room_when_they_hang() {
     all_succeed(&bench, 100).await;
     assert!(
         hanging.count() <= 32,
-        "{} of 64: one organisation has more than half",
+        "{} of 64: one organization has more than half",
         hanging.count()
     );
     assert_eq!(receiver.count(), 100);
@@ -117,7 +117,7 @@ async fn a_waiting_job_that_another_worker_took_over_is_let_go() {
     push(&bench, 1, good, 1, 1);
     all_succeed(&bench, 1).await;
     assert_eq!(receiver.count(), 1);
-    // Those that are still this worker's are given back, the others are not.
+    // Jobs that still belong to this worker are given back, and the others are not.
     let reports = bench.stop().await;
     assert_eq!(
         reports[1..].iter().filter(|report| held(report) == HoldReason::Released).count(),
@@ -138,7 +138,7 @@ async fn a_turn_comes_when_a_request_ends() {
     assert_eq!(hanging.count(), 10);
 }
 
-/// Jobs of this endpoint with payloads of 80 KiB that are to be fetched.
+/// Puts jobs of this endpoint on the queue, with payloads of 80 KiB that must be fetched.
 fn push_large(bench: &Bench, count: usize, endpoint: EndpointId, organization: u64) {
     for _ in 0..count {
         let job = job_of(endpoint, organization, organization);
@@ -162,7 +162,7 @@ async fn large_payloads_leave_room_for_those_of_others() {
     push_large(&bench, 50, good, 2);
     all_succeed(&bench, 50).await;
     assert_eq!(receiver.count(), 50);
-    assert!(hanging.count() * 80 <= 512, "one organisation has more than half of the bytes");
+    assert!(hanging.count() * 80 <= 512, "one organization has more than half of the bytes");
     let released = |report: &&JobReport| matches!(report.result, JobResult::Held(_));
     assert_eq!(bench.stop().await.iter().filter(released).count() + hanging.count(), 100);
 }

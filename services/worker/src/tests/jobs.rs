@@ -33,7 +33,7 @@ async fn paused_and_deleted_endpoints_are_not_sent_to() {
     assert_eq!(receiver.count(), 0);
 }
 
-/// Jobs behind one that hangs do not wait for their turn once their endpoint is gone or paused.
+/// Jobs behind one that hangs do not wait for their turn once their endpoint is deleted or paused.
 #[tokio::test]
 async fn jobs_that_wait_are_given_back_when_their_endpoint_is_deleted_or_paused() {
     let receiver = Receiver::start(Reply::Hang).await;
@@ -130,7 +130,7 @@ async fn an_endpoint_that_cannot_be_decrypted_is_sent_nothing() {
     let result = attempted(&reports[0]);
     assert_eq!(result.outcome, AttemptOutcome::ConnectionFailed);
     assert!(result.error().contains("cannot be decrypted"), "{result:?}");
-    // It is settled: others go on.
+    // It is settled, so others continue.
     bench.push(bench.endpoint(&url));
     assert_eq!(attempted(&bench.reports(2).await[1]).outcome, AttemptOutcome::Succeeded);
     assert_eq!(receiver.count(), 1);
@@ -139,7 +139,7 @@ async fn an_endpoint_that_cannot_be_decrypted_is_sent_nothing() {
 #[tokio::test]
 async fn payloads_by_reference_are_fetched_within_their_room() {
     let (receiver, url) = receiver().await;
-    // Room for one of them at a time: an endpoint has an eighth.
+    // Room for one of them at a time, because an endpoint has an eighth.
     let bench = Bench::start(crate::Options { payload_bytes: 640 << 10, ..quick() });
     let endpoint = bench.endpoint(&url);
     let payload = Bytes::from(vec![b'p'; 80 << 10]);

@@ -1,4 +1,4 @@
-//! Reports while dispatch is away, jobs handed out twice, shutdown.
+//! Reports while dispatch is unavailable, jobs that are handed out twice, and shutdown.
 
 use std::{
     collections::HashSet,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use outrider_model::{AttemptOutcome, HoldReason};
-use outrider_telemetry::catalogue::worker::ANSWERS_DROPPED;
+use outrider_telemetry::catalog::worker::ANSWERS_DROPPED;
 use tokio::sync::{Barrier, Notify};
 
 use super::{
@@ -30,7 +30,7 @@ async fn while_dispatch_is_away_nothing_is_sent_twice_and_all_reports_arrive() {
     until("the requests", || receiver.count() == 100).await;
     until("refused reports", || bench.settlement.refused.load(Ordering::SeqCst) >= 2).await;
 
-    // The queue hands all of them out again: the same, and one of them by another generation.
+    // The queue hands them all out again, one of them with another generation.
     for job in &mut jobs {
         job.first = false;
         job.receipt.entry.push_str("-again");
@@ -77,7 +77,7 @@ async fn a_shutdown_lets_requests_end_and_gives_back_what_did_not_begin() {
     let endpoint = bench.endpoint(&url(&receiver));
     let under_way = bench.push(endpoint);
     until("the request", || receiver.count() == 1).await;
-    // Their payloads cannot be had: they do not begin.
+    // Their payloads cannot be fetched, so they do not start.
     bench.lookup.down.store(true, Ordering::SeqCst);
     for _ in 0..5 {
         bench.push(endpoint);
@@ -109,7 +109,7 @@ async fn a_shutdown_ends_when_the_drain_does() {
 async fn a_thousand_requests_are_under_way_at_once() {
     let receiver = Receiver::start(Reply::Together(Arc::new(Barrier::new(1_000)))).await;
     let bench = Bench::start(Options { initial_window: 50, ..quick() });
-    // Each of 20 endpoints has 50: nobody answers before all have asked.
+    // Each of 20 endpoints has 50. None answers before all have asked.
     for _ in 0..20 {
         let endpoint = bench.endpoint_with(&url(&receiver), |endpoint| {
             endpoint.spec.limits.timeout = Duration::from_secs(20)
@@ -129,7 +129,7 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
     let body = "x".repeat(4 << 10);
     let large = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let receiver = Receiver::start(Reply::Bytes(large)).await;
-    // An endpoint that is alone has an eighth: room for two of these answers.
+    // A lone endpoint has an eighth, which is room for two of these answers.
     let bench = Bench::start(Options {
         unreported_bytes: 64 << 10,
         response_kept_bytes: 8 << 10,
@@ -155,7 +155,7 @@ async fn while_dispatch_is_away_large_answers_are_reported_by_their_status_alone
         whole.iter().all(|result| result.response_body == body)
             && cut.iter().all(|result| result.response_body.is_empty())
     );
-    // Requests of the end may be reported after dispatch is back.
+    // The last requests may be reported after dispatch has returned.
     assert!(whole.len() >= 2 && cut.len() >= 20, "{} whole, {} cut", whole.len(), cut.len());
     let dropped = usize::try_from(ANSWERS_DROPPED.get() - dropped).unwrap();
     assert!(dropped >= cut.len(), "{dropped} are counted");

@@ -1,4 +1,4 @@
-//! The worker as a whole, with real sockets on the loopback and fakes of what surrounds it.
+//! The worker as a whole, with real sockets on the loopback and fakes of its surroundings.
 
 mod answers;
 pub(crate) mod bench;

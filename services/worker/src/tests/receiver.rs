@@ -1,4 +1,5 @@
-//! An endpoint on the loopback that records what it gets to the byte, and answers as a test says.
+//! An endpoint on the loopback that records every byte that it receives, and answers as a test
+//! says.
 
 use std::{
     sync::{
@@ -15,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A request as it came over the wire.
+/// A request as it arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) line: String,
@@ -24,7 +25,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// The one value of a header; panics when it is there twice.
+    /// Returns the only value of a header. Panics if it is there twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
@@ -36,30 +37,31 @@ impl Received {
 /// How the receiver answers.
 #[derive(Clone)]
 pub(crate) enum Reply {
-    /// These bytes, and the connection stays.
+    /// Sends these bytes, and keeps the connection open.
     Bytes(String),
-    /// 200 to the first request on a connection, and to the second its end, without a byte.
+    /// Answers the first request on a connection with 200, and ends the connection at the second,
+    /// without a byte.
     Once,
-    /// The same with a reset.
+    /// The same, with a reset.
     OnceAndReset,
-    /// These bytes, and the connection is closed.
+    /// Sends these bytes, and closes the connection.
     Close(String),
-    /// Nothing, for ever.
+    /// Never answers.
     Hang,
-    /// A head, and then a byte of the body now and then, for ever.
+    /// Sends a head, and then a byte of the body now and then, without end.
     Drip,
-    /// A head, and a body without end.
+    /// Sends a head, and an endless body.
     Infinite,
-    /// A reset of the connection after the request.
+    /// Resets the connection after the request.
     Reset,
-    /// 200 when as many as the barrier wants have asked.
+    /// Answers with 200 once as many requests as the barrier wants have arrived.
     Together(Arc<Barrier>),
-    /// 200 when it is told so.
+    /// Answers with 200 when told to.
     When(Arc<Notify>),
 }
 
 impl Reply {
-    /// An answer with a status line like "200 OK" and an empty body.
+    /// Returns an answer with a status line such as "200 OK" and an empty body.
     pub(crate) fn status(line: &str) -> Self {
         Self::Bytes(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n"))
     }
@@ -157,7 +159,7 @@ impl Receiver {
         }
     }
 
-    /// Reads one request; none when the connection ended.
+    /// Reads one request, or returns `None` if the connection ended.
     async fn read<S: AsyncRead + Unpin>(&self, stream: &mut S, unread: &mut Vec<u8>) -> Option<()> {
         let end = loop {
             if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -187,7 +189,7 @@ impl Receiver {
     }
 }
 
-/// None when the connection is to be closed.
+/// Answers, and returns `None` if the connection must be closed.
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: &Reply) -> Option<()> {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -225,7 +227,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: &Reply
     }
 }
 
-/// Until the other side closes.
+/// Reads until the other side closes.
 async fn hang<S: AsyncRead + Unpin>(stream: &mut S) -> Option<()> {
     let mut byte = [0];
     while stream.read(&mut byte).await.ok()? > 0 {}

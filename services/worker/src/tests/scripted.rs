@@ -1,4 +1,5 @@
-//! Endpoints that follow a script once they have read a request, and what became of a delivery.
+//! Endpoints that follow a script after they have read a request, and the results of deliveries to
+//! them.
 
 use std::{
     sync::{
@@ -23,30 +24,30 @@ use crate::Options;
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 pub(super) const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-/// The timeout of endpoints here: what is bounded ends long before.
+/// The timeout of the endpoints here. Every bound is reached long before.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What an endpoint does once it has read a request.
+/// What an endpoint does after it has read a request.
 #[derive(Clone)]
 pub(super) enum Act {
     Send(String),
-    /// The same bytes until the other side closes.
+    /// Sends the same bytes until the other side closes.
     Repeat(&'static str),
-    /// One byte after the other, with a moment between them, and then the next act.
+    /// Sends one byte after another, with a moment between them, and then goes to the next act.
     Drip(String),
     Hang,
-    /// Until what was sent has arrived.
+    /// Waits until what was sent has arrived.
     Pause,
     Close,
-    /// A reset instead of an end.
+    /// Ends with a reset.
     Reset,
-    /// Bytes below TLS that are not TLS.
+    /// Sends bytes below TLS that are not TLS.
     Garbage(&'static [u8]),
-    /// Requests to change the keys of TLS.
+    /// Sends requests to change the keys of TLS.
     KeyUpdates(usize),
 }
 
-/// A connection of an endpoint, plain or under TLS.
+/// A connection of an endpoint, plain or with TLS.
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
     fn tcp(&mut self) -> &mut TcpStream;
     fn update_keys(&mut self) {}
@@ -106,7 +107,7 @@ impl Hostile {
     }
 }
 
-/// Answers every request; none when the connection is over.
+/// Answers every request. Returns `None` when the connection is over.
 async fn serve<S: Wire>(mut stream: S, acts: &[Act], requests: &AtomicUsize) -> Option<()> {
     loop {
         let mut request = Vec::new();
@@ -155,10 +156,10 @@ async fn perform<S: Wire>(stream: &mut S, act: &Act) -> Option<()> {
     stream.flush().await.ok()
 }
 
-/// One delivery to an endpoint that does this, which is sent once.
+/// Delivers once to an endpoint that does this.
 pub(super) async fn deliver(acts: Vec<Act>) -> AttemptResult {
     let hostile = Hostile::start(acts).await;
-    // So few reads that the pieces of a test come soon.
+    // So few reads that the pieces of a test soon reach the bound.
     let bench = Bench::start(Options { response_wire_reads: 64, ..quick() });
     let result = attempt(&bench, &format!("http://hooks.example:{}/", hostile.port)).await;
     bench.stop().await;
@@ -179,7 +180,7 @@ pub(super) fn send(text: impl Into<String>) -> Act {
     Act::Send(text.into())
 }
 
-/// A bad response with this text, long before the timeout.
+/// Asserts a bad response with this text, long before the timeout.
 pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
     let result = deliver(acts).await;
     assert_eq!((result.outcome, result.status()), (AttemptOutcome::BadResponse, 0), "{result:?}");
@@ -187,7 +188,8 @@ pub(super) async fn is_bad(acts: Vec<Act>, message: &str) {
     assert!(is_soon(&result), "{message} after {} µs", result.duration.as_micros());
 }
 
-/// Whatever comes after the head of a 2xx answer: the delivery succeeded, once.
+/// Asserts that the delivery succeeded with one attempt, whatever followed the head of a 2xx
+/// answer.
 pub(super) async fn succeeds(acts: Vec<Act>) -> AttemptResult {
     let result = deliver(acts).await;
     assert_eq!((result.outcome, result.status()), (AttemptOutcome::Succeeded, 200), "{result:?}");

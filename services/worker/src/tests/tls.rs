@@ -1,4 +1,4 @@
-//! TLS: verified, always.
+//! TLS certificates are always verified.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// A server with the certificate, whose configuration is changed by `change`.
+    /// Returns a server with the certificate and a configuration that `change` changes.
     pub(super) fn acceptor(&self, change: impl FnOnce(&mut ServerConfig)) -> TlsAcceptor {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

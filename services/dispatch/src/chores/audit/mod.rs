@@ -15,7 +15,7 @@ use outrider_model::{
     text::joined,
 };
 use outrider_store::{AuditScope, AuditTurn, Discrepancy};
-use outrider_telemetry::catalogue::dispatch::{
+use outrider_telemetry::catalog::dispatch::{
     AUDIT_AGE, AUDIT_SECONDS, AUDITED_EVENTS, DISCREPANCIES, UNACCOUNTED,
 };
 use uuid::Uuid;

@@ -12,7 +12,7 @@ use moka::future::Cache;
 use outrider_model::{Error, EventTypeId, Project, Result, Timestamp, principal::Actor};
 use outrider_schema::Schema;
 use outrider_shares::{Holder, Resource, Share, Shares, TurnResources, Turns};
-use outrider_store::{CatalogueEntry, Directory};
+use outrider_store::{CatalogEntry, Directory};
 
 use super::requester::Requester;
 
@@ -78,7 +78,7 @@ impl SchemaCache {
     pub async fn get(
         &self,
         project: &Project,
-        entry: CatalogueEntry,
+        entry: CatalogEntry,
         requester: &Requester,
     ) -> Result<Arc<Compiled>> {
         if let Some(compiled) = self.compiled.get(&entry.id).await
@@ -94,7 +94,7 @@ impl SchemaCache {
     async fn compile(
         &self,
         project: &Project,
-        entry: CatalogueEntry,
+        entry: CatalogEntry,
         requester: Requester,
     ) -> Result<Arc<Compiled>> {
         if requester == Requester::InTurn {
@@ -134,7 +134,7 @@ impl SchemaCache {
     async fn load(
         &self,
         project: &Project,
-        entry: CatalogueEntry,
+        entry: CatalogEntry,
         requester: Requester,
     ) -> Result<Arc<Compiled>> {
         let owner = Holder {

@@ -15,7 +15,7 @@ use outrider_model::{
 use outrider_proto::ingest::{PublishWarning, WarningReason};
 use outrider_schema::{Validation, Violation};
 use outrider_shares::{Resource, TurnResources, Turns};
-use outrider_store::{Catalogue, CatalogueEntry, Directory};
+use outrider_store::{Catalog, CatalogEntry, Directory};
 
 use super::json;
 use crate::options::Options;
@@ -66,11 +66,11 @@ impl SchemaValidator {
 
     /// Returns the catalog for the events of a project, or `None` if the project does not validate
     /// events.
-    pub async fn catalog(&self, project: &Project) -> Result<Option<Arc<Catalogue>>> {
+    pub async fn catalog(&self, project: &Project) -> Result<Option<Arc<Catalog>>> {
         match project.spec.schema_validation {
             SchemaValidation::Off => Ok(None),
             SchemaValidation::Warn | SchemaValidation::Reject => {
-                self.directory.catalogue(project.id).await.map(Some)
+                self.directory.catalog(project.id).await.map(Some)
             }
         }
     }
@@ -80,7 +80,7 @@ impl SchemaValidator {
     pub async fn check(
         &self,
         project: &Project,
-        catalog: &Catalogue,
+        catalog: &Catalog,
         event: &AdmittedEvent,
         requester: &Requester,
     ) -> Result<Findings> {
@@ -117,7 +117,7 @@ impl SchemaValidator {
     async fn violations(
         &self,
         project: &Project,
-        entry: CatalogueEntry,
+        entry: CatalogEntry,
         payload: &Bytes,
         requester: &Requester,
     ) -> Result<Vec<Violation>> {

@@ -21,7 +21,7 @@ const SCHEMA: &str = "{\"type\": \"object\"}";
 /// A project whose events must be objects, and a caller in it.
 struct Tenant {
     project: Arc<Project>,
-    catalog: Arc<Catalogue>,
+    catalog: Arc<Catalog>,
     holder: Holder,
 }
 
@@ -69,7 +69,7 @@ async fn tenant(store: &Store, directory: &Directory, key: u64) -> Tenant {
     let actor = Actor::ApiKey(ApiKeyId::new(Timestamp(0), key));
     Tenant {
         project: directory.project(&principal, project).await.unwrap(),
-        catalog: directory.catalogue(project).await.unwrap(),
+        catalog: directory.catalog(project).await.unwrap(),
         holder: Holder { actor, ..Holder::within(&principal, project) },
     }
 }

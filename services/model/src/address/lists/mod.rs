@@ -22,7 +22,7 @@ fn policy(allow: &[&str], deny: &[&str]) -> Policy {
 
 /// What becomes of a connection to a host that has these addresses, if it is a name: the rule, or
 /// what each address rests on.
-fn dialled(
+fn dialed(
     policy: &Policy,
     host: &str,
     port: u16,
@@ -44,7 +44,7 @@ fn networks_and_addresses_open_what_they_cover_at_their_ports() {
         &["10.20.0.0/16:8080-8090", "10.9.8.7", "[fd12::/16]:8443", "10.9.8.7:6379", "127.0.0.5"],
         &[],
     );
-    let at = |host, port| dialled(&policy, host, port, &[]);
+    let at = |host, port| dialed(&policy, host, port, &[]);
     assert_eq!(at("10.20.255.1", 8085), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("::ffff:10.20.255.1", 8090), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("10.20.255.1", 8091), Err("ipv4-private"));
@@ -62,11 +62,11 @@ fn networks_and_addresses_open_what_they_cover_at_their_ports() {
     assert_eq!(at("127.0.0.1", 80), Err("ipv4-loopback"));
     // A public name may have an allowed address.
     assert_eq!(
-        dialled(&policy, "x.example.com", 8081, &["8.8.8.8", "10.20.0.9"]),
+        dialed(&policy, "x.example.com", 8081, &["8.8.8.8", "10.20.0.9"]),
         Ok(vec![Basis::BuiltIn, Basis::Allowed(0)])
     );
     assert_eq!(
-        dialled(&policy, "x.example.com", 8081, &["10.20.0.9", "10.9.8.6"]),
+        dialed(&policy, "x.example.com", 8081, &["10.20.0.9", "10.9.8.6"]),
         Err("ipv4-private")
     );
 }
@@ -77,7 +77,7 @@ fn names_open_themselves_and_their_private_addresses_only() {
         &["receiver:8000", "*.svc.cluster.local", "printer.local", "db.example.com:5432"],
         &[],
     );
-    let at = |host, port, address| dialled(&policy, host, port, &[address]);
+    let at = |host, port, address| dialed(&policy, host, port, &[address]);
     assert_eq!(at("receiver", 8000, "172.18.0.3"), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("RECEIVER.", 8000, "8.8.8.8"), Ok(vec![Basis::BuiltIn]));
     assert_eq!(at("receiver", 8001, "172.18.0.3"), Err("name-single-label"));
@@ -113,7 +113,7 @@ fn a_denial_stands_above_what_allows() {
             &["10.1.0.0/16", "*.bad.corp.example", "8.8.8.8:443", "127.0.0.1"],
         )
     };
-    let at = |host, port, address| dialled(&policy, host, port, &[address]);
+    let at = |host, port, address| dialed(&policy, host, port, &[address]);
     assert_eq!(at("10.2.0.1", 443, ""), Ok(vec![Basis::Allowed(0)]));
     assert_eq!(at("10.1.0.1", 443, ""), Err("denied"));
     assert_eq!(
@@ -141,17 +141,17 @@ fn metadata_services_are_opened_by_their_very_address_only() {
         };
         for allow in [&[][..], &[wide.as_str()], &["meta.example.com", "*.example.com"]] {
             let policy = Policy { allow_loopback: true, ..policy(allow, &[]) };
-            assert_eq!(dialled(&policy, &text, 80, &[]), Err(rule), "{text} by {allow:?}");
+            assert_eq!(dialed(&policy, &text, 80, &[]), Err(rule), "{text} by {allow:?}");
             assert_eq!(
-                dialled(&policy, "meta.example.com", 80, &[&text]),
+                dialed(&policy, "meta.example.com", 80, &[&text]),
                 Err(rule),
                 "{text} by {allow:?}"
             );
         }
         let exact = policy(&[&wide, &text], &[]);
-        assert_eq!(dialled(&exact, &text, 80, &[]), Ok(vec![Basis::Allowed(1)]), "{text}");
+        assert_eq!(dialed(&exact, &text, 80, &[]), Ok(vec![Basis::Allowed(1)]), "{text}");
         let denied = policy(&[&text], &[&wide]);
-        assert_eq!(dialled(&denied, &text, 80, &[]), Err("denied"), "{text}");
+        assert_eq!(dialed(&denied, &text, 80, &[]), Err("denied"), "{text}");
     }
     for (name, allow, expected) in [
         ("metadata.google.internal", "*.internal", Err("name-metadata")),
@@ -161,22 +161,22 @@ fn metadata_services_are_opened_by_their_very_address_only() {
         ("instance-data.ec2.internal", "*.ec2.internal", Err("name-metadata")),
     ] {
         assert_eq!(
-            dialled(&policy(&[allow], &[]), name, 80, &["169.254.169.254"]),
+            dialed(&policy(&[allow], &[]), name, 80, &["169.254.169.254"]),
             expected,
             "{name} by {allow}"
         );
     }
     let both = policy(&["metadata.google.internal", "169.254.169.254:80"], &[]);
     assert_eq!(
-        dialled(&both, "metadata.google.internal", 80, &["169.254.169.254"]),
+        dialed(&both, "metadata.google.internal", 80, &["169.254.169.254"]),
         Ok(vec![Basis::Allowed(1)])
     );
     assert_eq!(
-        dialled(&policy(&["64:ff9b::/96"], &[]), "64:ff9b::a9fe:a9fe", 80, &[]),
+        dialed(&policy(&["64:ff9b::/96"], &[]), "64:ff9b::a9fe:a9fe", 80, &[]),
         Err("ipv6-metadata")
     );
     assert_eq!(
-        dialled(&policy(&["2002::/16"], &[]), "2002:a9fe:a9fe::1", 80, &[]),
+        dialed(&policy(&["2002::/16"], &[]), "2002:a9fe:a9fe::1", 80, &[]),
         Err("ipv6-metadata")
     );
 }
@@ -234,7 +234,7 @@ fn the_metadata_services_of_the_known_providers_are_refused_unless_named_exactly
         for allow in [&[][..], wide, named] {
             let policy = Policy { allow_loopback: true, ..policy(allow, &[]) };
             for refused in
-                [dialled(&policy, text, 80, &[]), dialled(&policy, "meta.example.com", 80, &[text])]
+                [dialed(&policy, text, 80, &[]), dialed(&policy, "meta.example.com", 80, &[text])]
             {
                 assert!(
                     refused.is_err_and(|rule| rule.ends_with("-metadata")),
@@ -245,7 +245,7 @@ fn the_metadata_services_of_the_known_providers_are_refused_unless_named_exactly
         if !text.starts_with("::ffff") {
             let exact = policy(&[&[text], &wide[..]].concat(), &[]);
             assert_eq!(
-                dialled(&exact, text, 80, &[]),
+                dialed(&exact, text, 80, &[]),
                 Ok(vec![Basis::Allowed(0)]),
                 "{provider}: {text}"
             );
@@ -254,14 +254,14 @@ fn the_metadata_services_of_the_known_providers_are_refused_unless_named_exactly
     for name in DOCUMENTED_NAMES {
         for allow in [&[][..], wide, named] {
             assert_eq!(
-                dialled(&policy(allow, &[]), name, 80, &["8.8.8.8"]),
+                dialed(&policy(allow, &[]), name, 80, &["8.8.8.8"]),
                 Err("name-metadata"),
                 "{name} by {allow:?}"
             );
         }
         let exact = policy(&[name.trim_end_matches('.')], &[]);
-        assert!(dialled(&exact, name, 80, &["10.0.0.1"]).is_ok(), "{name}");
-        assert_eq!(dialled(&exact, name, 80, &["169.254.169.254"]), Err("ipv4-metadata"), "{name}");
+        assert!(dialed(&exact, name, 80, &["10.0.0.1"]).is_ok(), "{name}");
+        assert_eq!(dialed(&exact, name, 80, &["169.254.169.254"]), Err("ipv4-metadata"), "{name}");
     }
     assert!(
         metadata::all()
@@ -271,10 +271,10 @@ fn the_metadata_services_of_the_known_providers_are_refused_unless_named_exactly
     // The cache of names on a node of Kubernetes gives out no credentials: a network opens it, a
     // name does not.
     assert_eq!(
-        dialled(&policy(named, &[]), "meta.example.com", 80, &["169.254.20.10"]),
+        dialed(&policy(named, &[]), "meta.example.com", 80, &["169.254.20.10"]),
         Err("ipv4-link-local")
     );
-    assert!(dialled(&policy(wide, &[]), "169.254.20.10", 80, &[]).is_ok());
+    assert!(dialed(&policy(wide, &[]), "169.254.20.10", 80, &[]).is_ok());
 }
 
 #[test]
@@ -295,10 +295,10 @@ fn what_is_no_destination_is_opened_by_nothing() {
         ("a..example", "name-syntax"),
         ("169.254.169.254", "ipv4-metadata"),
     ] {
-        assert_eq!(dialled(&all, host, 443, &[]), Err(rule), "{host}");
+        assert_eq!(dialed(&all, host, 443, &[]), Err(rule), "{host}");
     }
     for host in ["127.0.0.1", "10.0.0.1", "169.254.1.1", "::1", "fe80::1", "240.0.0.1"] {
-        assert!(dialled(&all, host, 443, &[]).is_ok(), "{host} has an entry of its own");
+        assert!(dialed(&all, host, 443, &[]).is_ok(), "{host} has an entry of its own");
     }
 }
 
@@ -412,8 +412,8 @@ proptest! {
         let mut stricter = policy.clone();
         stricter.deny.push(more);
         for host in [name, address] {
-            if dialled(&stricter, host, port, &[address]).is_ok() {
-                prop_assert!(dialled(&policy, host, port, &[address]).is_ok());
+            if dialed(&stricter, host, port, &[address]).is_ok() {
+                prop_assert!(dialed(&policy, host, port, &[address]).is_ok());
             }
         }
     }

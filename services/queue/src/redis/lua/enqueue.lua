@@ -1,13 +1,14 @@
--- Queues the jobs that fit. KEYS: stream, held, counts, epoch. ARGV: size of the window, field of
--- the job in an entry; then five of each job: epoch, delivery, place (see keys.rs), limit of the
--- endpoint, the job itself. Returns a number for each job: 0 queued, 1 present, 2 full, 3 wrong
--- epoch.
+-- Queues the jobs that fit.
+-- KEYS: stream, held, counts, epoch.
+-- ARGV: size of the window, field of the job in an entry; then five for each job: epoch, delivery,
+-- place (see keys.rs), limit of the endpoint, the job itself.
+-- Returns a number for each job: 0 queued, 1 present, 2 full, 3 wrong epoch.
 local FIRST, WIDTH = 3, 5
 local stream, held, counts = KEYS[1], KEYS[2], KEYS[3]
 local epoch = redis.call('GET', KEYS[4])
 local window = tonumber(ARGV[1])
 
--- What is asked of the server is asked once for all jobs.
+-- Read everything once, for all jobs together.
 local deliveries, names, count, units_of, names_of = {}, {'t'}, {t = 0}, {}, {}
 for at = FIRST, #ARGV, WIDTH do
   local place = ARGV[at + 2]
@@ -30,8 +31,8 @@ for index, number in ipairs(redis.call('HMGET', counts, unpack(names))) do
   count[names[index]] = tonumber(number) or 0
 end
 
--- The rule of fair shares, as model::shares has it: after a grant nobody holds more than what is
--- left for the others.
+-- The rule of fair shares, as in model::shares: after a grant nobody holds more than what is left
+-- for the others.
 local function fits(used, amount, left)
   return amount <= left and (used == 0 or used + 2 * amount <= left)
 end
@@ -47,7 +48,7 @@ local function may_take(names, units)
     and fits(endpoint, units, of_project)
 end
 
--- All is decided before anything is written.
+-- Decide everything before the first write.
 local results, places, queued, grown, taken = {}, {}, {}, {}, {}
 for at = FIRST, #ARGV, WIDTH do
   local index = #results + 1
@@ -74,9 +75,9 @@ if #queued == 0 then
   return results
 end
 
--- The first write is one that a server with full memory refuses: then nothing is written. After it
--- nothing is refused any more for want of memory. It may be for want of a right: then the shard is
--- half written, and without its epoch it is made anew.
+-- A server whose memory is full refuses the first write, and then nothing is written. It refuses
+-- none of the later ones for that reason. It may refuse them because a right is missing. The shard
+-- is then half written, and because it has no epoch, it is created again.
 redis.call('HSET', held, unpack(places))
 local failed
 local function write(command, ...)

@@ -1,19 +1,21 @@
--- The shard's epoch; a new one, in a cleared shard, when the server is not the one that wrote what
--- is here. KEYS: stream, held, counts, epoch, identity. ARGV: group, the epoch to take if a new one
--- is needed. Returns: the epoch, 1 when it is new, the server's maxmemory policy ('-' where it has
--- none, '' where the right to ask is missing).
+-- Returns the epoch of the shard. If another server wrote the shard, clears it and gives it a new
+-- epoch.
+-- KEYS: stream, held, counts, epoch, identity.
+-- ARGV: group, the epoch to take if a new one is needed.
+-- Returns: the epoch, 1 if it is new, the server's maxmemory policy ('-' if it has none, '' if the
+-- right to INFO is missing).
 --
--- The identity is asked inside the script: in a cluster it is then that of the master which owns
--- the slot, and no failover can come between the question and the answer. It is the run id, which
--- changes with every start and differs between master and replica, and the replication id under
--- which the server itself was a replica before, which changes when it was one in between and so may
--- hold another server's data. The present replication id is no part of it: it also changes when the
--- first replica of a master is attached and when the last one is long gone, and then nothing is
--- lost.
+-- The script itself reads the identity. In a cluster, it is then the identity of the master that
+-- owns the slot, and no failover can come between reading it and comparing it. The identity has two
+-- parts. The run id changes with every start, and differs between a master and its replicas. The
+-- second replication id names the master that the server was a replica of before. It changes if the
+-- server was a replica for a while, and so may hold the data of another server. The first
+-- replication id is not part of the identity: it also changes when a master gets its first replica
+-- and some time after it loses its last one, and nothing is lost then.
 --
--- Where the right to INFO is missing, nothing is known of the server: it is taken for the one that
--- wrote what is here. A process that lacks the right then does not clear what another wrote that
--- has it. An epoch without text is of a shard that was half written.
+-- If the right to INFO is missing, nothing is known of the server, and it counts as the one that
+-- wrote the shard. A process without the right thus does not clear what a process with it has
+-- written. A shard whose epoch is empty was half written.
 local function field(section, name)
   local text = redis.pcall('INFO', section)
   if type(text) == 'table' then
@@ -30,8 +32,8 @@ local known = epoch and epoch ~= '' and written and (not identity or written == 
 if known and redis.call('EXISTS', KEYS[1]) == 1 then
   return {epoch, 0, policy}
 end
--- UNLINK comes first: it is allowed when memory is full, and after the first write a script is not
--- refused any more for that.
+-- UNLINK comes first, because a server with full memory allows it, and refuses no later write of
+-- the script for that reason.
 redis.call('UNLINK', unpack(KEYS))
 redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
 redis.call('SET', KEYS[5], identity or '-')

@@ -1,11 +1,13 @@
--- Removes jobs and frees their places. KEYS: stream, held, counts, epoch. ARGV: group; then four of
--- each job: epoch, entry, delivery, generation (4 bytes). Returns how many places were freed.
+-- Removes jobs and frees their places.
+-- KEYS: stream, held, counts, epoch.
+-- ARGV: group; then four for each job: epoch, entry, delivery, generation (4 bytes).
+-- Returns the number of freed places.
 local FIRST, WIDTH = 2, 4
 local stream, held, counts = KEYS[1], KEYS[2], KEYS[3]
 local epoch = redis.call('GET', KEYS[4])
 local entries, deliveries, at_of = {}, {}, {}
 for at = FIRST, #ARGV, WIDTH do
-  -- What belongs to another epoch is gone already.
+  -- Jobs of another epoch are already gone.
   if ARGV[at] == epoch then
     entries[#entries + 1] = ARGV[at + 1]
     deliveries[#deliveries + 1] = ARGV[at + 2]
@@ -18,9 +20,10 @@ end
 
 local places = redis.call('HMGET', held, unpack(deliveries))
 
--- XACK is the first write: it is allowed when memory is full, and after the first write a script is
--- not refused any more for that, so that the counts can be written as well. It may be refused for
--- want of a right: then the shard is half written, and without its epoch it is made anew.
+-- XACK is the first write, because a server with full memory allows it, and refuses no later write
+-- of the script for that reason, so the counts can be written as well. It may refuse them because a
+-- right is missing. The shard is then half written, and because it has no epoch, it is created
+-- again.
 redis.call('XACK', stream, ARGV[1], unpack(entries))
 local failed
 local function write(command, ...)
@@ -58,7 +61,7 @@ if #freed == 0 then
 end
 write('HDEL', held, unpack(freed))
 if write('HLEN', held) == 0 then
-  -- Counts are derived: of nothing there is nothing to count, whatever happened before.
+  -- Counts are derived: if nothing is held, they are removed, whatever happened before.
   write('UNLINK', counts)
 else
   for name, number in pairs(less) do

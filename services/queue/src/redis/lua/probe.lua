@@ -1,11 +1,14 @@
--- Tries every command that the scripts and reading need, on a key that nothing else uses, and
--- removes it again. KEYS: the five of the shard, so that the right to them is asked for (they are
--- not touched); the one to try on. ARGV: group. Returns two texts for each command that is refused:
--- its name as access control lists spell it, and the server's words.
+-- Tries every command that reading and the scripts need on a key that nothing else uses, and
+-- removes that key again.
+-- KEYS: the five of the shard, which checks the right to them (they are not touched); the key to
+-- try commands on.
+-- ARGV: group.
+-- Returns two texts for each refused command: its name in access control lists, and the server's
+-- words.
 --
--- Each command must run for real: servers check the number of arguments before rights, and say that
--- the right is missing only where a call would have done something. What a key of another type or a
--- missing group answers means that the command ran.
+-- Each command must really run: servers check the number of arguments before the rights, and report
+-- a missing right only if the call would have had an effect. An error about the type of the key or
+-- a missing group shows that the command ran.
 local key, group = KEYS[6], ARGV[1]
 local STATES = {'READONLY', 'OOM', 'MISCONF', 'NOREPLICAS', 'LOADING', 'MASTERDOWN', 'CLUSTERDOWN',
   'MOVED', 'ASK', 'TRYAGAIN'}
@@ -31,8 +34,8 @@ local function try(name, ...)
   return not text and answer
 end
 
--- UNLINK comes first: it is allowed when memory is full, and after the first write a script is not
--- refused any more for that.
+-- UNLINK comes first, because a server with full memory allows it, and refuses no later write of
+-- the script for that reason.
 try('unlink', 'UNLINK', key)
 try('set', 'SET', key, '1')
 try('get', 'GET', key)

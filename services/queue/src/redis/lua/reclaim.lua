@@ -1,7 +1,9 @@
--- Takes over jobs whose lease ran out, in one page of those that are held. KEYS: stream. ARGV:
--- group, consumer, lease in milliseconds, first entry of the page, entries of a page, most jobs to
--- take, milliseconds after which a consumer that holds nothing is forgotten (0: look at none).
--- Returns: the last entry looked at ('' when there was none), 1 when more may follow, the jobs.
+-- Takes over jobs whose lease ran out, in one page of the held jobs.
+-- KEYS: stream.
+-- ARGV: group, consumer, lease in milliseconds, first entry of the page, entries of a page, maximum
+-- number of jobs to take, milliseconds after which a consumer that holds nothing is removed (0:
+-- check none).
+-- Returns: the last entry of the page ('' if there was none), 1 if more may follow, the jobs.
 local stream, group = KEYS[1], ARGV[1]
 local lease, page = tonumber(ARGV[3]), tonumber(ARGV[5])
 local most, forgotten = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -21,8 +23,8 @@ end
 
 local jobs, there = {}, {}
 if #expired > 0 then
-  -- An entry that was deleted while it was held is left out, or nil in old servers; its place among
-  -- the held ones is freed.
+  -- An entry that was deleted while it was held is left out, or nil on old servers. Its place among
+  -- the held entries is freed.
   local claimed = redis.call('XCLAIM', stream, group, ARGV[2], lease, unpack(expired))
   for index = 1, #expired do
     local job = claimed[index]
@@ -38,9 +40,8 @@ if #expired > 0 then
   end
 end
 
--- Every process that ever read leaves a consumer behind; without this they would only grow in
--- number. Where the right to it is missing, the jobs that were just taken over must not be lost for
--- it.
+-- Every process that ever read leaves a consumer behind, and their number would only grow. If the
+-- right to remove them is missing, the jobs that were just taken over must not be lost.
 if forgotten > 0 then
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
   for _, consumer in ipairs(consumers) do

@@ -1,6 +1,8 @@
--- Begins the leases of a consumer's jobs again. A job that another consumer took over meanwhile, or
--- that is finished, is left alone. KEYS: stream. ARGV: group, consumer, entries. Returns the places
--- in the list of entries, from 0 on, of those that are not the consumer's any more.
+-- Renews the leases of a consumer's jobs. Leaves jobs alone that another consumer has taken over,
+-- or that are finished.
+-- KEYS: stream.
+-- ARGV: group, consumer, entries.
+-- Returns the indexes, from 0 on, of the entries that the consumer no longer has.
 local FIRST = 3
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local own, lost = {}, {}

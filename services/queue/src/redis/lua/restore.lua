@@ -1,13 +1,14 @@
--- Makes the group again where it is missing, so that reading can go on.
--- KEYS: stream, held, counts, epoch, identity. ARGV: group.
--- Returns 1 when it was missing.
+-- Creates the group if it is missing, so that reading can continue.
+-- KEYS: stream, held, counts, epoch, identity.
+-- ARGV: group.
+-- Returns 1 if it was missing.
 --
--- Without its group the stream was emptied by somebody. Whatever else is left of the shard is then
--- untrue (places of jobs that are nowhere), so all of it goes; the missing epoch makes the feeder
--- ask for a new one.
+-- If the group is missing, somebody has emptied the stream. Whatever is left of the shard is then
+-- wrong (places of jobs that are gone), so all of it is removed. Because the epoch is missing, the
+-- feeder asks for a new one.
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then
-  -- A refusal says nothing about the stream: a sound shard must not be cleared for it.
+  -- A refusal says nothing about the stream, and a sound shard must not be cleared because of it.
   if not string.find(groups.err, 'no such key', 1, true)
     and not string.find(groups.err, 'WRONGTYPE', 1, true) then
     return groups

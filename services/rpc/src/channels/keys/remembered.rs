@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use moka::future::Cache;
 use outrider_model::{Error, HashedToken, Principal, Reason, Result};
 use outrider_telemetry::{
-    catalogue::gateway::{KEY_LOOKUPS, KEYS},
+    catalog::gateway::{KEY_LOOKUPS, KEYS},
     metrics::{self, IntCounter},
 };
 use tokio::{

@@ -16,7 +16,7 @@ use std::{
 
 use moka::future::Cache;
 use outrider_model::{Error, Result, Timestamp};
-use outrider_telemetry::{catalogue::store::DIRECTORY_LOOKUPS, metrics::IntCounter};
+use outrider_telemetry::{catalog::store::DIRECTORY_LOOKUPS, metrics::IntCounter};
 
 use crate::connection::patience;
 

@@ -116,7 +116,7 @@ impl Inner {
         self.projects.clear();
         self.reached.clear();
         self.routers.clear();
-        self.catalogues.clear();
+        self.catalogs.clear();
         self.endpoints.clear();
         Ok(last.as_ref().map_or(Position::START, Position::of))
     }
@@ -136,7 +136,7 @@ impl Inner {
                     .invalidate((change.organization, ProjectId(change.object)), version)
                     .await;
                 self.routers.invalidate(ProjectId(change.object), version).await;
-                self.catalogues.invalidate(ProjectId(change.object), version).await;
+                self.catalogs.invalidate(ProjectId(change.object), version).await;
             }
             Some(ChangeKind::ApiKey) => {
                 self.keys.apply(ApiKeyId(change.object), change.action, version).await
@@ -158,7 +158,7 @@ impl Inner {
             }
             Some(ChangeKind::EventType) => {
                 if let Some(project) = change.project {
-                    self.catalogues.invalidate(project, version).await;
+                    self.catalogs.invalidate(project, version).await;
                 }
             }
             // Organizations are not cached, and kinds of a newer version name nothing that this

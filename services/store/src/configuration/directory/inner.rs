@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Store,
-    configuration::{endpoint_secrets, endpoints, event_types::Catalogue, projects},
+    configuration::{endpoint_secrets, endpoints, event_types::Catalog, projects},
 };
 
 /// What a worker needs to know about an endpoint.
@@ -43,7 +43,7 @@ pub(super) struct Inner {
     /// Projects as callers of an organization see them.
     pub reached: Cached<(OrganizationId, ProjectId), Option<Arc<Project>>>,
     pub routers: Cached<ProjectId, Arc<Router>>,
-    pub catalogues: Cached<ProjectId, Arc<Catalogue>>,
+    pub catalogs: Cached<ProjectId, Arc<Catalog>>,
     pub endpoints: Cached<EndpointId, Option<Arc<EndpointEntry>>>,
     pub deleted_projects: DeletedProjects,
 }
@@ -73,7 +73,7 @@ impl Inner {
             projects: Cached::new("project", capacity, patience),
             reached: Cached::new("reached_project", capacity, patience),
             routers: Cached::new("router", capacity, patience),
-            catalogues: Cached::new("catalogue", capacity, patience),
+            catalogs: Cached::new("catalog", capacity, patience),
             endpoints: Cached::new("endpoint", capacity, patience),
             deleted_projects: DeletedProjects::default(),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrider_telemetry::{catalogue::store::DIRECTORY_ENTRIES, metrics};
+use outrider_telemetry::{catalog::store::DIRECTORY_ENTRIES, metrics};
 
 /// The number of entries in each cache, by kind.
 pub(super) trait Entries: Send + Sync + 'static {

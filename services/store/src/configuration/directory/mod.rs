@@ -21,7 +21,7 @@ use outrider_model::{
 use outrider_shares::Holder;
 
 use super::{
-    event_types::{self, Catalogue},
+    event_types::{self, Catalog},
     projects, subscriptions,
 };
 use crate::Store;
@@ -98,7 +98,7 @@ impl Directory {
     }
 
     /// The event types of a project. Empty if the project does not exist.
-    pub async fn catalogue(&self, project: ProjectId) -> Result<Arc<Catalogue>> {
+    pub async fn catalog(&self, project: ProjectId) -> Result<Arc<Catalog>> {
         let inner = &self.inner;
         inner.trust().await?;
         if inner.project(project).await?.is_none() {
@@ -107,7 +107,7 @@ impl Directory {
         let load = || async move {
             Ok((Arc::new(event_types::load(inner.store.read(), project).await?), None))
         };
-        inner.catalogues.get(project, &inner.versions, inner.now(), load).await
+        inner.catalogs.get(project, &inner.versions, inner.now(), load).await
     }
 
     /// The current text of an event type's schema. Reads the database, because callers cache what

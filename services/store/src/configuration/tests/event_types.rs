@@ -9,7 +9,7 @@ use sea_orm::{EntityTrait, IntoActiveModel, Set};
 use uuid::Uuid;
 
 use crate::{
-    Catalogue, ChangeKind, Directory, DirectoryOptions, NewEventType, Store,
+    Catalog, ChangeKind, Directory, DirectoryOptions, NewEventType, Store,
     configuration::entity::event_type,
     testing::{TestDatabase, tenant::*},
 };
@@ -229,7 +229,7 @@ pub async fn and_their_mode_are_followed_by_the_directory(database: &TestDatabas
 
     let entry = async |name: &str| {
         directory.refresh().await.unwrap();
-        directory.catalogue(project).await.unwrap().get(name)
+        directory.catalog(project).await.unwrap().get(name)
     };
     assert_eq!(entry("a.b").await, None);
     let made = create(&store, &tenant, "a.b", Some(SCHEMA)).await;
@@ -242,9 +242,9 @@ pub async fn and_their_mode_are_followed_by_the_directory(database: &TestDatabas
         directory.event_type_schema(Some(Holder::of(who)), made.id).await.unwrap().as_deref(),
         Some(SCHEMA)
     );
-    let cached: std::sync::Arc<Catalogue> = directory.catalogue(project).await.unwrap();
+    let cached: std::sync::Arc<Catalog> = directory.catalog(project).await.unwrap();
     assert!(
-        std::sync::Arc::ptr_eq(&cached, &directory.catalogue(project).await.unwrap()),
+        std::sync::Arc::ptr_eq(&cached, &directory.catalog(project).await.unwrap()),
         "it is not cached"
     );
     let change = |spec: &mut EventTypeSpec| (spec.schema, spec.deprecated) = (None, true);

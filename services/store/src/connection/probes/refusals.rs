@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use outrider_telemetry::catalogue::store::PROBE_REFUSED;
+use outrider_telemetry::catalog::store::PROBE_REFUSED;
 
 use super::{tables::PROBES, work::Work};
 use crate::connection::failure::{Failure, FailureKind};

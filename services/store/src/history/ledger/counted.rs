@@ -1,6 +1,6 @@
 //! Counts errors of the ledger.
 
-use outrider_telemetry::catalogue::store::ERRORS;
+use outrider_telemetry::catalog::store::ERRORS;
 
 use crate::ledger::LedgerError;
 

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use outrider_model::AttemptOutcome;
 use outrider_model::Result;
 use outrider_rpc::Dialer;
-use outrider_telemetry::catalogue::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
+use outrider_telemetry::catalog::worker::{CONNECT_SECONDS, RESPONSE_SECONDS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -24,7 +24,7 @@ use super::{
     answer_bounds::{AnswerBounds, HeadBounds},
     connections::{Body, Connection, Met, Pool, Reused, Shown, Timeouts},
     destination::Destination,
-    failure::{Failure, broken, undialled},
+    failure::{Failure, broken, undialed},
     head::Heads,
     phase::Phase,
     stream::{Metered, Secure, Watch},
@@ -251,9 +251,9 @@ impl Client {
         deadline: Instant,
     ) -> Result<Connection, Failure> {
         let late = |phase| move |_| Failure::TimedOut(phase);
-        let dialled =
+        let dialed =
             timeout_at(deadline, self.dialer.dial(&destination.host, destination.port)).await;
-        let stream = dialled.map_err(late(Phase::Connecting))?.map_err(undialled)?;
+        let stream = dialed.map_err(late(Phase::Connecting))?.map_err(undialed)?;
         // Small requests must not wait for acknowledgments. If this cannot be set, they do.
         let _ = stream.tcp().set_nodelay(true);
         let stream = Shown::new(stream);

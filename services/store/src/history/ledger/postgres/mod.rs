@@ -13,7 +13,7 @@ mod tests;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outrider_model::{DeliveryId, DeliveryReason, EndpointId, EventId, Timestamp, UsedKey};
-use outrider_telemetry::catalogue::store::ACQUIRE_SECONDS;
+use outrider_telemetry::catalog::store::ACQUIRE_SECONDS;
 use sqlx::PgConnection;
 
 use crate::{

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use futures::future::BoxFuture;
 use outrider_failpoints::{Point, pass};
-use outrider_telemetry::{catalogue::store::ACQUIRE_SECONDS, essential};
+use outrider_telemetry::{catalog::store::ACQUIRE_SECONDS, essential};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 

@@ -20,7 +20,7 @@ section! {
         /// Number of days after today for which every table of PostgreSQL has a partition, up to 7.
         /// Always 7 on SQLite, which has no partitions.
         PARTITIONS_AHEAD: IntGauge("outrider_store_partitions_ahead");
-        /// Lookups in the directory, by kind (key, project, router, catalogue, endpoint) and result
+        /// Lookups in the directory, by kind (key, project, router, catalog, endpoint) and result
         /// (hit, miss).
         DIRECTORY_LOOKUPS: IntCounterVec("outrider_directory_lookups_total", ["kind", "result"]);
         /// Entries of the directory, by kind (key, unknown_key, key_id, project, router, endpoint).
