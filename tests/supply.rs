@@ -1,7 +1,8 @@
-//! Holds what may be linked: licences, sources and banned crates, by the lists in deny.toml.
+//! Checks everything that may be linked against the lists in deny.toml: licenses, sources and
+//! banned crates.
 //!
-//! The same lists serve `cargo deny check`, which also knows security advisories and takes minutes
-//! to build: for people, not for CI.
+//! `cargo deny check` uses the same lists. It also knows security advisories, but takes minutes to
+//! build, so people run it and CI does not.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
@@ -18,7 +19,7 @@ fn rules() -> Value {
     toml::from_str(&fs::read_to_string(root().join("deny.toml")).unwrap()).unwrap()
 }
 
-/// All packages of the lock file that some target and feature needs.
+/// Returns all packages of the lock file that some target and feature needs.
 fn packages() -> Vec<Value> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -36,7 +37,7 @@ fn texts(value: &Value) -> BTreeSet<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
-/// Whether an SPDX expression can be met with what is allowed. The old spelling `A/B` is `A OR B`.
+/// Whether what is allowed satisfies an SPDX expression. The old form `A/B` means `A OR B`.
 fn met(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
     let spaced = expression
         .replace('(', " ( ")

@@ -1,4 +1,4 @@
-//! The lines that `outrider dev` prints to be copied, run as they are printed.
+//! Runs the commands that `outrider dev` prints for copying, exactly as it prints them.
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,7 +11,8 @@ fn step(action: Action, text: &str) -> Step {
     Step { line: 0, action, text: text.to_owned() }
 }
 
-/// How to run a line: what goes on is begun; a delivery takes a moment.
+/// Returns how to run a line. A command that keeps running is started; a delivery may take a
+/// moment.
 fn action(line: &str) -> Action {
     let until = |text: &str| vec![text.to_owned()];
     match line {

@@ -1,5 +1,5 @@
-//! The documentation carried out: every command of README.md and docs/*.md, in order, page by page,
-//! in an empty home with the built binary on the PATH.
+//! Runs the documentation: every command of README.md and docs/*.md, in order, page by page, in an
+//! empty home directory with the built binary on the PATH.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
 mod greeting;
@@ -19,14 +19,14 @@ use serde_json::Value;
 use page::{Action, Step, steps};
 use session::Session;
 
-/// How many pages at once: each mostly waits.
+/// How many pages run at once. They mostly wait.
 const AT_ONCE: usize = 3;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// All pages, or those whose name holds OUTRIDER_TEST_PAGE.
+/// Returns all pages, or those whose names contain OUTRIDER_TEST_PAGE.
 fn pages() -> Vec<PathBuf> {
     let wanted = std::env::var("OUTRIDER_TEST_PAGE").unwrap_or_default();
     let docs = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -37,7 +37,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// What became of a page.
+/// The result of a page.
 struct Outcome {
     run: usize,
     /// Line and reason.
@@ -104,8 +104,8 @@ fn every_command_in_the_documentation_runs() {
     assert!(run > 0, "no command was found");
 }
 
-/// The pages have a stand-in for cargo, which knows this line only; so it must be what cargo would
-/// run, before all else.
+/// On a page, a stand-in for cargo knows only this command, so it must first be the one that cargo
+/// would run.
 #[test]
 fn the_readme_begins_with_the_one_command() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
@@ -121,7 +121,7 @@ fn the_readme_begins_with_the_one_command() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    // Without a choice to make, `cargo run` runs the one program of the default members.
+    // `cargo run` needs no further argument if the default members have a single program.
     let default = metadata["workspace_default_members"].as_array().unwrap();
     let packages = metadata["packages"]
         .as_array()

@@ -1,9 +1,9 @@
-//! What was printed before stands in for what a page leaves open: `ep_…` is the last endpoint that
-//! was printed on it.
+//! Fills in what a page leaves open, from what was printed before: `ep_…` is the last endpoint that
+//! was printed on the page.
 
 use std::collections::BTreeMap;
 
-/// What ids, tokens and secrets begin with, and how long the shortest is beyond that.
+/// The prefixes of ids, tokens and secrets, each with the minimum length of the rest.
 const KINDS: [(&str, usize); 10] = [
     ("org_", 26),
     ("prj_", 26),
@@ -17,12 +17,12 @@ const KINDS: [(&str, usize); 10] = [
     ("whsec_", 32),
 ];
 
-/// The last of each kind.
+/// The last text of each kind.
 #[derive(Debug, Default)]
 pub struct Memory(BTreeMap<&'static str, String>);
 
 impl Memory {
-    /// Remembers all that a text holds; the last one counts.
+    /// Remembers the ids, tokens and secrets in a text. Later ones replace earlier ones.
     pub fn learn(&mut self, text: &str) {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/=".contains(&byte);
         for (start, _) in text.char_indices() {
@@ -40,8 +40,7 @@ impl Memory {
         }
     }
 
-    /// The text with what is known in the place of what is left open; an error that names what is
-    /// not known.
+    /// Returns the text with everything filled in, or an error that names what is not known.
     pub fn fill(&self, text: &str) -> anyhow::Result<String> {
         let mut filled = text.to_owned();
         for (prefix, _) in KINDS {

@@ -1,4 +1,5 @@
-//! Pages of the documentation as what is to be done with them. See docs/testing.md for the marks.
+//! Reads a page of the documentation as a list of steps. The marks are described in
+//! docs/testing.md.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -7,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Step {
     /// The line of the block or of the mark.
     pub line: usize,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// The block, or the mark's own text.
+    /// The block, or the text of the mark itself.
     pub text: String,
 }
 
@@ -18,30 +19,31 @@ pub struct Step {
 pub enum Action {
     /// Commands that succeed.
     Run,
-    /// Commands of which one fails with this code.
+    /// Commands, one of which fails with this code.
     Exits(i32),
-    /// Commands that are repeated until they print one of these.
+    /// Commands that are repeated until they print one of these texts.
     Until(Vec<String>),
-    /// Commands that go on; they have begun when they print one of these.
+    /// Commands that keep running. They have started when they print one of these texts.
     Background(Vec<String>),
-    /// Commands that go on, each line by itself: ended when it has printed one of these.
+    /// Commands that keep running, line by line. Each is ended when it has printed one of these
+    /// texts.
     InTurn(Vec<String>),
-    /// Not run, for a reason.
+    /// Not run, for this reason.
     Skip(String),
     /// Written to a file.
     File(String),
-    /// What the commands before it print, `…` for anything.
+    /// The output of the commands before it, with `…` for any text.
     Shows,
-    /// Not on the page: commands that make what the next block supposes.
+    /// Not on the page: commands that create what the next block needs.
     Before,
-    /// Not on the page: ends what goes on in the background.
+    /// Not on the page: ends everything in the background.
     Stop,
 }
 
-/// The languages of blocks that are commands.
+/// The languages of blocks with commands.
 const SHELLS: [&str; 3] = ["sh", "bash", "console"];
 
-/// The steps of a page.
+/// Returns the steps of a page.
 pub fn steps(text: &str) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut mark: Option<Action> = None;
@@ -102,7 +104,7 @@ fn add(steps: &mut Vec<Step>, mark: Option<Action>, language: &str, line: usize,
         steps.push(Step { line, action, text: block });
         return;
     }
-    // What is typed has a prompt, what is printed has none.
+    // Typed lines have a prompt, and printed lines have none.
     let typed = |line: &&str| line.starts_with("$ ");
     let commands = block.lines().filter(typed).map(|line| format!("{}\n", &line[2..])).collect();
     let printed: String =
@@ -113,7 +115,7 @@ fn add(steps: &mut Vec<Step>, mark: Option<Action>, language: &str, line: usize,
     }
 }
 
-/// What a mark says, and its own text.
+/// Returns the action of a mark, and the mark's own text.
 fn action(comment: &str) -> Result<(Action, String)> {
     let (word, rest) = comment.split_once(':').unwrap_or((comment, ""));
     let rest = rest.trim();
@@ -135,7 +137,7 @@ fn action(comment: &str) -> Result<(Action, String)> {
     Ok((action, rest.to_owned()))
 }
 
-/// The texts in double quotes.
+/// Returns the texts in double quotes.
 fn quoted(text: &str) -> Result<Vec<String>> {
     let texts: Vec<_> = text.split('"').skip(1).step_by(2).map(str::to_owned).collect();
     ensure!(!texts.is_empty(), "until what? {text:?} quotes nothing");

@@ -1,5 +1,5 @@
-//! A page carried out: a home directory of its own, its commands in order, each in the environment
-//! that the ones before it left.
+//! Runs a page in its own home directory. Each command runs in the environment that the commands
+//! before it left.
 
 use std::{
     fs,
@@ -24,32 +24,33 @@ use crate::{
     page::{Action, Step},
 };
 
-/// What no command of a page exceeds.
+/// No command of a page takes longer.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// What stands before each script: what the one before it exported, and where it stood.
+/// Comes before each script: restores the variables that the script before it exported, and its
+/// working directory.
 const PROLOGUE: &str = "set -e -o pipefail -a\n[ ! -f \"$STATE\" ] || . \"$STATE\"\n";
-/// What stands behind it.
+/// Comes after each script.
 const EPILOGUE: &str = "\n__code=$?; [ $__code = 0 ] || exit $__code\n{ export -p | grep -v ' \
     -[a-z]*r'; declare -f; printf 'cd %q\\n' \"$PWD\"; } > \"$STATE\"\n";
 
-/// `outrider dev` takes its port from the command line only; all else by what the page says.
+/// `outrider dev` takes its port from the command line only. Everything else runs as the page says.
 const WRAPPER: &str = "#!/usr/bin/env bash\nif [[ $1 == dev && \" $* \" != *' --listen '* ]]; then \
     set -- \"$@\" --listen \"$DEV_LISTEN\"; \
                        fi\nexec \"$OUTRIDER_BIN\" \"$@\"\n";
 
-/// README's first command builds a release. The rest of it is the binary's, which is there; nothing
-/// else is built by a page.
+/// The first command of the README builds a release. The binary is already there, so this runs it
+/// with the remaining arguments. No page builds anything else.
 const CARGO: &str = "#!/usr/bin/env bash\nif [[ \"$1 $2 $3\" == 'run --release --' ]]; then exec \
     outrider \"${@:4}\"; fi\n\
                      echo \"only 'cargo run --release -- …' is run of a page, not 'cargo $*'\" \
                      >&2\nexit 1\n";
 
-/// A page's session.
+/// The session of a page.
 pub struct Session {
     home: Directory,
     memory: Memory,
-    /// Texts of the page and what they are here: ports, servers, places of the system.
+    /// Texts of the page, with what they are replaced by here: ports, servers, system directories.
     replaced: Vec<(String, String)>,
     variables: Vec<(String, String)>,
     background: Vec<Process>,
@@ -59,7 +60,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// An empty home, with PostgreSQL and Redis where the page names them.
+    /// Creates an empty home directory, and starts PostgreSQL and Redis if the page names them.
     pub fn new(page: &str) -> Result<Self> {
         let home = Directory::create()?;
         let mut replaced = Vec::new();
@@ -111,7 +112,7 @@ impl Session {
         })
     }
 
-    /// Carries out one step.
+    /// Runs one step.
     pub fn step(&mut self, step: &Step) -> Result<()> {
         match &step.action {
             Action::Skip(_) => {}
@@ -158,12 +159,12 @@ impl Session {
         Ok(())
     }
 
-    /// What the last commands printed.
+    /// Returns what the last commands printed.
     pub fn printed(&self) -> &str {
         &self.last
     }
 
-    /// Ends what goes on in the background, last begun first.
+    /// Ends everything in the background, the latest first.
     pub fn stop(&mut self) -> Result<()> {
         while let Some(mut process) = self.background.pop() {
             end(&mut process)?;
@@ -201,7 +202,7 @@ impl Session {
         self.scripts += 1;
         let script = self.home.path().join(format!(".script-{}", self.scripts));
         let text = self.filled(text)?;
-        // A server is the process itself, so that signals reach it.
+        // A server replaces the shell, so that it receives signals.
         let text = match epilogue {
             "" => last_line_replaces_the_shell(&text),
             _ => text,
@@ -222,7 +223,7 @@ impl Session {
     }
 }
 
-/// SIGTERM, and an orderly end.
+/// Sends SIGTERM, and expects an orderly end.
 fn end(process: &mut Process) -> Result<()> {
     if process.ended().is_none() {
         process.signal(Signal::Terminate)?;
@@ -232,8 +233,8 @@ fn end(process: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// A directory of commands that stand before those of the system, and the search path that begins
-/// with it.
+/// Creates a directory of commands that take precedence over the system's, and returns the search
+/// path that begins with it.
 fn tools(home: &Directory) -> Result<String> {
     let bin = home.path().join(".bin");
     fs::create_dir(&bin)?;
@@ -262,7 +263,7 @@ fn last_line_replaces_the_shell(text: &str) -> String {
     }
 }
 
-/// Replaces a text where no letter or digit stands beside it.
+/// Replaces a text wherever no letter or digit is beside it.
 fn replace_words(text: &str, from: &str, to: &str) -> String {
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
@@ -277,7 +278,7 @@ fn replace_words(text: &str, from: &str, to: &str) -> String {
     replaced + rest
 }
 
-/// Fails unless the text holds the parts between the `…` in order, whatever the white space.
+/// Fails unless the text contains the parts between the `…`, in order, with any white space.
 fn shows(printed: &str, expected: &str) -> Result<()> {
     let bare = |text: &str| {
         text.chars().filter(|character| !character.is_whitespace()).collect::<String>()

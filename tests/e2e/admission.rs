@@ -1,5 +1,4 @@
-//! The key comes first: a caller without a good one is refused by the head of its request, on every
-//! surface.
+//! A caller without a valid API key is refused after the head of its request, on every surface.
 
 use std::{
     sync::{
@@ -37,13 +36,13 @@ scenarios! {
     ],
 }
 
-/// What a caller beside a flood may wait for its answer, on a machine that the flood takes whole.
+/// How long a caller may wait for its answer while a flood takes the whole machine.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
-/// A key of the right form that nobody has.
+/// A well-formed key that does not exist.
 const INVENTED: &str = "ork_00000000000000000000000001_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The token of a new key, and its id.
+/// Creates a key, and returns its token and its id.
 async fn key(scenario: &Scenario, scope: &str) -> Result<(String, String)> {
     let new = json!({"name": "A caller", "project_id": scenario.project, "scopes": [scope]});
     let made = scenario.rest.post("/v1/api_keys", &new).await?;
@@ -132,7 +131,7 @@ async fn mesh_invented_keys_hold_up_no_real_one() {
     run_with_shares(SHARES, async || invented_keys_hold_up_no_real_one(Shape::Mesh).await).await;
 }
 
-/// A key that nobody has, of this moment or of long ago.
+/// Returns a key that does not exist, with the time of this moment or of long ago in its id.
 fn invented(number: u64) -> String {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     let now = Timestamp(i64::try_from(micros).unwrap_or_default());
@@ -140,8 +139,7 @@ fn invented(number: u64) -> String {
     Token::new(ApiKeyId::new(at, number), [1; 32]).reveal()
 }
 
-/// Callers whose keys are invented, request after request, beside keys that no process has heard
-/// of.
+/// Valid keys that no process has seen yet are served while callers keep presenting invented keys.
 async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
     const CALLERS: u64 = 16;
     let outrider = block_in_place(|| scenario::start(shape, &Options::default(), None))?;
@@ -189,7 +187,7 @@ async fn invented_keys_hold_up_no_real_one(shape: Shape) -> Result<()> {
 /// Counts old answers that were used.
 const USED: &str = "outrider_gateway_key_lookups_total{result=\"outage\"} ";
 
-/// Roles that tell a gateway of its own whom API keys stand for.
+/// The roles that tell a gateway in another process who a key belongs to.
 const TELLING: [&str; 3] = ["ingest", "admin", "dispatch"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,7 +236,8 @@ async fn roles_that_cannot_check_keys_are_not_waited_for(outrider: &mut Outrider
             "{reply:?}"
         );
     }
-    // A caller that was known a moment ago is let in, and waits for the role that it wants.
+    // A caller that was known a moment ago is admitted, and waits for the role that serves its
+    // method.
     wait_until("an old answer is used", BOUND, async || {
         let reply = hasty.send(Method::GET, &path, "").await.ok()?;
         let metrics = operator.send(Method::GET, "/metrics", "").await.ok()?;
@@ -267,7 +266,7 @@ async fn connections(address: &str, count: usize) -> Result<Vec<TcpStream>> {
     Ok(open)
 }
 
-/// More connections that say nothing than each listener takes.
+/// Opens more silent connections than each listener accepts.
 async fn silent_connections_keep_nobody_out(shape: Shape) -> Result<()> {
     let more = json!({"gateway": {"max_connections": 40, "reserved_connections": 10}});
     let outrider =
@@ -278,7 +277,7 @@ async fn silent_connections_keep_nobody_out(shape: Shape) -> Result<()> {
         for operations in outrider.operations() {
             silent.extend(connections(&operations, 300).await?);
         }
-        // By connections that stand, and by new ones.
+        // Over connections that are already open, and over new ones.
         for _ in 0..3 {
             scenario.rest.get(&scenario.path("endpoints")).await?;
             let another = Rest::new(&scenario.url, Some(&scenario.token));

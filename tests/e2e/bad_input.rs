@@ -1,4 +1,5 @@
-//! What no honest client sends: always 4xx with a reason and the field, never a row.
+//! Input that no honest client sends gets a 4xx with a reason and the field, and never leaves a
+//! row.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -52,7 +53,7 @@ async fn nothing_was_stored(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// Bodies of a publish that are wrong, with the reason and the field that is named.
+/// Returns invalid bodies of a publish, with the reason and the field in the expected answer.
 fn bad_bodies() -> Vec<(Vec<u8>, &'static str, &'static str)> {
     let deep =
         format!("{{\"event_type\":\"a\",\"data\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
@@ -227,11 +228,11 @@ async fn oversized_bodies_are_refused(scenario: &Scenario) -> Result<()> {
             scenario.address
         )
     };
-    // Announced: refused before a byte of it is sent.
+    // With `Content-Length`, it is refused before a byte of the body is sent.
     let announced =
         exchange(&scenario.address, [head("Content-Length: 1000000000").into_bytes()]).await?;
     ensure!(announced.status == 413 && announced.text.contains("TOO_LARGE"), "{announced:?}");
-    // Not announced: refused when it has grown too large, long before its end.
+    // Without `Content-Length`, it is refused once it exceeds the limit, long before its end.
     let begin = b"1a\r\n{\"event_type\":\"a\",\"data\":\"\r\n".to_vec();
     let chunk = || [b"10000\r\n".as_slice(), &[b'x'; 0x1_0000], b"\r\n"].concat();
     let parts = [head("Transfer-Encoding: chunked").into_bytes(), begin]
@@ -273,7 +274,7 @@ async fn bad_queries_are_refused(scenario: &Scenario) -> Result<()> {
         findings.add(check(&reply, &path, status, reason, ""));
     }
     findings.finish()?;
-    // A token of one list, or of other filters, is none of another.
+    // A token is refused by another list, and by the same list with other filters.
     for number in 0..3 {
         scenario.publish_id("a", json!(number)).await?;
     }

@@ -1,4 +1,4 @@
-//! Publishing many events at once, by REST and by gRPC.
+//! Publishes many events at once, over REST and over gRPC.
 
 use std::collections::HashSet;
 
@@ -126,7 +126,7 @@ async fn a_full_batch_is_taken(scenario: &Scenario) -> Result<()> {
         .filter_map(|result| text(&result["accepted"], "event_id").ok())
         .collect();
     ensure!(ids.len() == 1_000, "{} distinct ids", ids.len());
-    // Pages forwards give each event once.
+    // Paging through the list returns each event once.
     let mut listed = HashSet::new();
     let mut token = String::new();
     loop {

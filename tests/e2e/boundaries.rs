@@ -29,7 +29,8 @@ scenarios! {
     ],
 }
 
-/// A key for these scopes, bound to a project when one is given: its id and its token.
+/// Creates a key with these scopes, bound to the project if there is one, and returns its id and
+/// token.
 async fn key(
     scenario: &Scenario,
     project: Option<&str>,
@@ -79,7 +80,7 @@ async fn ids_of_other_projects_are_not_found(scenario: &Scenario) -> Result<()> 
             scenario.rest.send(Method::GET, &scenario.path(path), "").await?.status == 200,
             "{path} is there for its owner"
         );
-        // Under the other project, and under mine with a key that is bound to the other.
+        // In the other project, and in this project with a key that is bound to the other one.
         refused(
             &scenario.rest.send(Method::GET, &format!("/v1/projects/{other}/{path}"), "").await?,
             404,
@@ -176,7 +177,7 @@ async fn a_revoked_key_is_refused_within_five_seconds(scenario: &Scenario) -> Re
     .await
 }
 
-/// The other scenarios show that the roles themselves are.
+/// The other scenarios show that the roles serve each other.
 async fn strangers_are_not_served_between_roles(scenario: &Scenario) -> Result<()> {
     let Some((dispatch, egress)) = &scenario.internal else { return Ok(()) };
     let mut intake = IntakeServiceClient::connect(format!("http://{dispatch}")).await?;

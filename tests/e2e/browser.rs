@@ -17,8 +17,9 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("browser")
 }
 
-/// Where `tests/run` put buf and the packages, and the browser; none, said aloud, when they are not
-/// there and nobody insists.
+/// Returns the directory with buf and the packages that `tests/run` installed, and the browser.
+/// Without them, prints that the test is skipped and returns `None`, or fails if nothing may be
+/// skipped.
 fn tools() -> Result<Option<(PathBuf, PathBuf)>> {
     let tools = std::env::var_os("OUTRIDER_TEST_TOOLS").map(PathBuf::from).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -40,7 +41,7 @@ fn tools() -> Result<Option<(PathBuf, PathBuf)>> {
     Ok(None)
 }
 
-/// Runs a command to its end and gives what it printed.
+/// Runs a command to its end and returns what it printed.
 fn run(mut command: Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let (printed, errors) =
@@ -49,7 +50,7 @@ fn run(mut command: Command) -> Result<String> {
     Ok(printed.trim().to_owned())
 }
 
-/// The page with its bundle: clients generated from the protos, packed with what they use.
+/// Builds the page and its bundle: clients generated from the protos, with their dependencies.
 fn build(tools: &Path, directory: &Directory) -> Result<()> {
     let (at, packages) = (directory.path(), tools.join("browser/node_modules"));
     for file in ["index.html", "main.js"] {

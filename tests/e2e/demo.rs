@@ -1,4 +1,4 @@
-//! README's first command.
+//! The first command of the README.
 
 use std::{process::Command, time::Duration};
 

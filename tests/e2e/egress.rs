@@ -1,5 +1,6 @@
-//! Lists of allowed and denied destinations, and their change while processes run: at the saving of
-//! endpoints and at the dialling, which are in processes of their own where roles are apart.
+//! The lists of allowed and denied destinations, and changes to them while processes run. They
+//! apply when an endpoint is saved and when it is dialed, which happens in two processes if each
+//! role has its own.
 
 use anyhow::{Context, Result, ensure};
 use http::{Method, StatusCode};
@@ -15,12 +16,12 @@ use crate::{
 const INVALID: &str = "outrider_configuration_invalid";
 const READ: &str = "outrider_configuration_read_timestamp_seconds";
 
-/// The processes that judge destinations.
+/// Returns the processes that judge destinations.
 fn judges(outrider: &Outrider) -> &'static [&'static str] {
     if outrider.shape() == Shape::Mesh { &["admin", "egress"] } else { &["all"] }
 }
 
-/// Lays settings over the files of the judges.
+/// Adds settings to the files of these processes.
 fn write(outrider: &Outrider, egress: &Value) -> Result<()> {
     judges(outrider).iter().try_for_each(|role| outrider.rewrite(role, &json!({"egress": egress})))
 }
@@ -29,7 +30,7 @@ fn hang_up(outrider: &mut Outrider) -> Result<()> {
     judges(outrider).iter().try_for_each(|role| outrider.signal(role, Signal::HangUp))
 }
 
-/// Why an endpoint with this URL is not saved; none when it is.
+/// Returns why an endpoint with this URL is refused, or `None` if it is saved.
 async fn refusal(scenario: &Scenario, url: &str) -> Result<Option<String>> {
     let endpoint = json!({"http": {"url": url}}).to_string();
     let reply = scenario.rest.send(Method::POST, &scenario.path("endpoints"), endpoint).await?;
@@ -40,7 +41,7 @@ async fn refusal(scenario: &Scenario, url: &str) -> Result<Option<String>> {
     }
 }
 
-/// Waits until endpoints with this URL are refused by a rule, or saved.
+/// Waits until endpoints with this URL are refused by a rule, or until they are saved.
 async fn judged(scenario: &Scenario, url: &str, rule: Option<&str>) -> Result<()> {
     let what = format!("{url} is judged by {rule:?}");
     wait_until(&what, BOUND, async || {
@@ -55,7 +56,7 @@ async fn judged(scenario: &Scenario, url: &str, rule: Option<&str>) -> Result<()
     .await
 }
 
-/// Publishes until a delivery ends like this; the outcomes of its attempts.
+/// Publishes until a delivery ends with this status, and returns the outcomes of its attempts.
 async fn delivered(scenario: &Scenario, status: &str) -> Result<Vec<Value>> {
     let wanted = format!("DELIVERY_STATUS_{status}");
     let delivery = wait_until(&format!("a delivery is {status}"), BOUND, async || {
@@ -95,8 +96,8 @@ async fn lists_change_while_processes_run(outrider: &mut Outrider) -> Result<()>
     let elsewhere = format!("http://127.0.0.2:{port}/");
     judged(&scenario, &elsewhere, Some("ipv4-loopback")).await?;
 
-    // At a signal: what is denied is refused at both places, on a connection that was kept as well.
-    // What is allowed is saved.
+    // After a signal, a denied destination is refused at both places, also on an idle connection,
+    // and an allowed destination is saved.
     let began = sum(&scrapes(outrider).await?, READ);
     let allow = json!(["127.0.0.1", format!("127.0.0.2:{port}")]);
     write(outrider, &json!({"allow": allow, "deny": [format!("127.0.0.1:{port}")]}))?;
@@ -112,15 +113,14 @@ async fn lists_change_while_processes_run(outrider: &mut Outrider) -> Result<()>
     );
     ensure!(!last.to_string().contains("127.0.0.1:"), "the entry is told: {last}");
 
-    // By the file alone, and one that is not valid: what was in force stays, and the metrics tell
-    // it.
+    // Without a signal: the file is invalid, the lists in force stay, and the metrics show it.
     write(outrider, &json!({"deny": ["10.0.0.1/8"]}))?;
     invalid(outrider, judges(outrider).len()).await?;
     judged(&scenario, &ours, Some("denied")).await?;
     delivered(&scenario, "FAILED").await?;
     ensure!(outrider.logs(400).contains("did you mean 10.0.0.0/8?"), "nobody tells what is wrong");
 
-    // By the file alone: it is permitted again.
+    // Without a signal: the destination is permitted again.
     write(outrider, &json!({"allow": ["127.0.0.1"], "deny": null}))?;
     delivered(&scenario, "DELIVERED").await?;
     judged(&scenario, &ours, None).await?;

@@ -1,4 +1,4 @@
-//! Changing where events go while they are on their way.
+//! Changes endpoints and subscriptions while events are on their way.
 
 use anyhow::{Result, ensure};
 use outrider_proto::admin::GetEndpointRequest;

@@ -1,4 +1,4 @@
-//! The catalogue of event types, and what publishing makes of it.
+//! The catalog of event types, and the validation of published events against it.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -28,15 +28,15 @@ scenarios! {
     ],
 }
 
-/// Its text is no canonical JSON: spaces, an exponent.
+/// Deliberately not canonical JSON: it has extra spaces and an exponent.
 const SCHEMA: &str = r#"{ "type": "object",  "required": ["items"], "properties": {
   "items": {"type": "array", "items": {"type": "object", "properties": {
     "price": {"type": "number", "maximum": 1.0e3}}}},
   "a.b/c": {"pattern": "^[a-z]+$"} } }"#;
 
 impl Scenario {
-    /// Sets the mode, in force when this returns, and with it all that was changed before. Ingest,
-    /// which validates, follows the changes by itself: it is asked with a type that nothing fits.
+    /// Sets the mode, and returns when it and all earlier changes are in force. Ingest follows
+    /// changes by itself, so this asks it with an event that no schema permits.
     async fn validate(&self, mode: &str) -> Result<()> {
         let value = format!("SCHEMA_VALIDATION_{mode}");
         let project = self
@@ -107,7 +107,7 @@ async fn a_schema_is_kept_to_the_byte(scenario: &Scenario) -> Result<()> {
         "{listed}"
     );
 
-    // What a GET answered can be sent back; only what is in the body is changed.
+    // The body of a GET can be sent back as an update. Only the fields in the body change.
     let mut back = kept.json()?;
     back["deprecated"] = json!(true);
     let changed = scenario.rest.patch(&path, &back).await?;
@@ -127,8 +127,8 @@ async fn a_schema_is_kept_to_the_byte(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// They are one text in a path, whether or not the slash is encoded, as are the names of methods
-/// after a colon.
+/// Names with colons and slashes work as one path segment, with the slash encoded or not, and so do
+/// the names of methods after a colon.
 async fn names_may_have_colons_and_slashes(scenario: &Scenario) -> Result<()> {
     for (name, written) in [
         ("billing/invoice.paid", ["billing/invoice.paid", "billing%2Finvoice.paid"]),
@@ -172,7 +172,7 @@ async fn what_does_not_fit_is_refused_with_its_place(scenario: &Scenario) -> Res
     let bad = order(
         json!({"items": [{"price": 1}, {"price": "SECRET"}, {"price": 1001}], "a.b/c": "SECRET"}),
     );
-    // Nothing is validated until the project says so.
+    // Without a validation mode, nothing is validated.
     let accepted = scenario.publish(bad.clone()).await?;
     ensure!(accepted["warnings"] == json!([]), "{accepted}");
     scenario.validate("REJECT").await?;
@@ -208,20 +208,21 @@ async fn what_does_not_fit_is_refused_with_its_place(scenario: &Scenario) -> Res
         "{status:?}"
     );
 
-    // What fits, what says that it is no JSON, and what is in no catalogue.
+    // An event that fits, one that says that it is not JSON, and one of a type that is not in the
+    // catalog.
     let fits = scenario.publish(order(json!({"items": [{"price": 1000}], "a.b/c": "x"}))).await?;
     ensure!(fits["warnings"] == json!([]), "{fits}");
     let text = NewEvent { content_type: "text/plain".to_owned(), ..event };
     grpc.publish_event(request(text)).await?;
     scenario.publish(json!({"event_type": "order.lost", "data": 1})).await?;
-    // A payload that is not validated in passing, and one with a number that JSON allows.
+    // A payload that is too large to validate at once, and one with a number that JSON allows.
     let large: Vec<Value> = (0..3_000).map(|price| json!({"price": price % 1000})).collect();
     scenario.publish(order(json!({"items": large}))).await?;
     let huge = "{\"event_type\": \"order.paid\", \"data\": {\"items\": [], \"n\": 1e400}}";
     let huge = scenario.rest.send(Method::POST, &scenario.path("events"), huge).await?;
     ensure!(huge.reason() == "PAYLOAD_SCHEMA_VIOLATION", "{huge:?}");
 
-    // Without its schema it takes anything again, within a second.
+    // Without its schema, the type takes any payload again, within a second.
     scenario.rest.patch(&scenario.path("event-types/order.paid"), &json!({"schema": null})).await?;
     wait_until("the schema is gone", BOUND, async || {
         scenario.publish(bad.clone()).await.ok().map(drop)
@@ -263,7 +264,7 @@ async fn a_warning_refuses_nothing(scenario: &Scenario) -> Result<()> {
         "{answer:?}"
     );
 
-    // Who rejects warns of deprecated types, too.
+    // REJECT warns of deprecated types, too.
     scenario.validate("REJECT").await?;
     let published = scenario.publish(order(json!({"items": []}))).await?;
     ensure!(published["warnings"].as_array().map(Vec::len) == Some(1), "{published}");
@@ -310,7 +311,7 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
     let first = scenario.publish(keyed("k-1", json!(1))).await?;
     ensure!(scenario.define("order.paid", &format!("\"schema\": {SCHEMA}")).await?.status == 200);
     scenario.validate("REJECT").await?;
-    // A stricter schema came after it: its publisher may not have seen the answer.
+    // A stricter schema followed. The first answer may never have reached the publisher.
     let again = scenario.publish(keyed("k-1", json!(1))).await?;
     ensure!(
         flag(&again, "duplicate")
@@ -318,8 +319,7 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
             && again["create_time"] == first["create_time"],
         "{again}"
     );
-    // Others under that key, or under a key that nothing was accepted under, are refused for what
-    // they are.
+    // Other events are refused for their payload, under that key and under an unused key.
     for event in [keyed("k-1", json!(2)), keyed("k-2", json!(1))] {
         let refused = scenario.attempt(&event).await?;
         ensure!(refused.reason() == "PAYLOAD_SCHEMA_VIOLATION", "{refused:?}");
@@ -335,7 +335,7 @@ async fn a_repetition_is_answered_whatever_the_schema_says_by_now(
         "{answer}"
     );
     ensure!(results[2]["accepted"]["duplicate"] == false, "{answer}");
-    // What was refused took no key.
+    // A refused event does not use up its key.
     scenario.validate("WARN").await?;
     let new = scenario.publish(keyed("k-2", json!(1))).await?;
     ensure!(

@@ -1,5 +1,5 @@
-//! The REST API fuzzed from its own OpenAPI document by schemathesis: no 5xx, every answer as the
-//! document says, what is wrong refused, nothing without an API key.
+//! Fuzzes the REST API from its own OpenAPI document, with schemathesis: no 5xx, every answer as
+//! documented, invalid input refused, nothing without an API key.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,10 +13,10 @@ use tokio::task::block_in_place;
 
 use crate::scenario::{self, SHARES, Scenario, run_with_shares, text};
 
-/// What a run may take beyond its time: loading, and the end of what began.
+/// The time that a run may take in addition to its share: to load, and to end what has begun.
 const SLACK: std::time::Duration = std::time::Duration::from_secs(120);
 
-/// The time of all runs together in seconds: OUTRIDER_TEST_FUZZ_SECONDS, default 60.
+/// Returns the time of all runs together, in seconds: OUTRIDER_TEST_FUZZ_SECONDS, default 60.
 fn seconds() -> u64 {
     std::env::var("OUTRIDER_TEST_FUZZ_SECONDS")
         .ok()
@@ -24,13 +24,13 @@ fn seconds() -> u64 {
         .unwrap_or(60)
 }
 
-/// The same data for the same seed: OUTRIDER_TEST_FUZZ_SEED, default 1.
+/// Returns the seed, OUTRIDER_TEST_FUZZ_SEED, default 1. The same seed makes the same data.
 fn seed() -> String {
     std::env::var("OUTRIDER_TEST_FUZZ_SEED").unwrap_or_else(|_| "1".to_owned())
 }
 
-/// The command of schemathesis beside the Python of the tests; none, said aloud, when it is not
-/// there and nobody insists.
+/// Returns the command of schemathesis, which is installed beside the Python of the tests. Without
+/// it, prints that the test is skipped and returns `None`, or fails if nothing may be skipped.
 fn schemathesis() -> Result<Option<PathBuf>> {
     let python = std::env::var_os("OUTRIDER_TEST_PYTHON").map(PathBuf::from);
     let found = python
@@ -66,8 +66,8 @@ async fn the_rest_api_holds_to_its_document() {
             Run { name: "valid", extent: Extent::Time(seconds() / 3), more: &deep }
                 .run(&command, &scenario, &objects)
                 .await?;
-            // How far the others get in their time depends on the machine, so what is judged by a
-            // number has none.
+            // How far a timed run gets depends on the machine. This run has a number of cases
+            // instead, because the number of its events is checked.
             let publish = [
                 "--mode",
                 "positive",
@@ -95,7 +95,8 @@ async fn the_rest_api_holds_to_its_document() {
     .await;
 }
 
-/// Ids of real objects by the names of path variables, and others to be deleted.
+/// The ids of real objects by the names of path variables, and those of objects that may be
+/// deleted.
 struct Objects {
     kept: Value,
     doomed: Value,
@@ -140,7 +141,7 @@ impl Objects {
     }
 }
 
-/// How far a run goes: for so many seconds, or so many cases of each operation.
+/// The extent of a run: a number of seconds, or a number of cases for each operation.
 #[derive(Clone, Copy)]
 enum Extent {
     Time(u64),
@@ -155,7 +156,7 @@ impl Extent {
         }
     }
 
-    /// How many requests are too few to have tested anything.
+    /// Returns the number of requests below which a run has tested nothing.
     fn least(self) -> u64 {
         match self {
             Self::Time(seconds) => 2 * seconds,
@@ -164,7 +165,7 @@ impl Extent {
     }
 }
 
-/// One run over the operations.
+/// A run over the operations.
 struct Run<'a> {
     name: &'a str,
     extent: Extent,
@@ -183,7 +184,7 @@ impl Run<'_> {
         let config = configuration(&document, &scenario.token, objects, &another);
         std::fs::write(directory.path().join("schemathesis.toml"), toml::to_string(&config)?)?;
         let mut run = Command::new(command);
-        // The examples of the document, sent for real, shall not leave this machine.
+        // Examples of the document are really sent, and must not leave this machine.
         let local = without_headers(&document)
             .to_string()
             .replace("https://example.com/webhooks", &receiver.url("/fuzzed"));
@@ -228,7 +229,7 @@ impl Run<'_> {
     }
 }
 
-/// Headers are left to other tests: a wrong id of a request is replaced, and a time that is short
+/// Removes headers, which other tests cover: an invalid request id is replaced, and a short timeout
 /// ends in 504, as documented.
 fn without_headers(document: &Value) -> Value {
     let mut document = document.clone();
@@ -255,7 +256,7 @@ fn without_headers(document: &Value) -> Value {
     document
 }
 
-/// Streams have no end: they are tested elsewhere.
+/// Returns the streams. They never end, so other tests cover them.
 fn streams(document: &Value) -> Vec<String> {
     let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
     let operations =
@@ -268,7 +269,8 @@ fn streams(document: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Paths name real objects. What deletes gets objects of its own, so that the others stay.
+/// Writes the configuration of schemathesis. Paths name real objects. Deletions get objects of
+/// their own, so that the others stay.
 fn configuration(document: &Value, token: &str, objects: &Objects, project: &str) -> Value {
     let given = |ids: &Value| -> Value {
         let ids = ids.as_object().into_iter().flatten();
@@ -286,9 +288,8 @@ fn configuration(document: &Value, token: &str, objects: &Objects, project: &str
     let operations: Vec<_> = deleting.collect();
     json!({
         "headers": {"Authorization": format!("Bearer {token}")},
-        // The document does not say the limits of every text, so that what it permits may be
-        // refused. What is deleted is given, so that it may be gone although something was just
-        // made.
+        // The document does not state the limits of every text, so input that it permits may be
+        // refused. Deletions get fixed ids, so an object may be gone although it was just created.
         "checks": {"positive_data_acceptance": {"enabled": false},
             "ensure_resource_availability": {"enabled": false}},
         "parameters": given(&objects.kept),

@@ -20,7 +20,7 @@ scenarios! {
         rest_delivers_the_very_text,
         grpc_delivers_the_very_bytes,
         patterns_route_and_an_endpoint_gets_an_event_once,
-        deliver_at_is_honoured,
+        deliver_at_is_honored,
     ],
     by_process: [
         receivers_get_what_the_producer_added,
@@ -191,7 +191,7 @@ async fn patterns_route_and_an_endpoint_gets_an_event_once(scenario: &Scenario) 
     Ok(())
 }
 
-async fn deliver_at_is_honoured(scenario: &Scenario) -> Result<()> {
+async fn deliver_at_is_honored(scenario: &Scenario) -> Result<()> {
     scenario.target("/later", &["later"], json!({})).await?;
     let due = SystemTime::now() + Duration::from_secs(3);
     let published = scenario

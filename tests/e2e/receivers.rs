@@ -293,7 +293,7 @@ async fn a_port_is_opened_by_the_setting() -> Result<()> {
         attempts[0]["error_message"] == "the port is not allowed (port-of-other-service)",
         "{attempts:?}"
     );
-    ensure!(receiver.count(&id) == 0, "a refused port was dialled");
+    ensure!(receiver.count(&id) == 0, "a refused port was dialed");
     block_in_place(|| restart(&mut outrider, "egress", &opened))?;
     let id = scenario.publish_id("opened", json!({})).await?;
     scenario.delivery_in(&id, "DELIVERED").await?;

@@ -1,5 +1,5 @@
-//! What every scenario stands on: a running Outrider, a project of its own in it, a receiver, and
-//! the words to speak of them.
+//! What every scenario needs: a running Outrider with a project of its own, a receiver, and calls
+//! for what scenarios often do.
 
 use std::{
     collections::HashMap,
@@ -19,26 +19,27 @@ use outrider_tests::{
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// What no delivery on a loaded machine exceeds; a scenario that waits longer has failed.
+/// No step takes longer than this on a loaded machine. A scenario that waits longer fails.
 pub const BOUND: Duration = Duration::from_secs(30);
-/// What no whole scenario exceeds.
+/// No whole scenario takes longer than this.
 const SCENARIO_BOUND: Duration = Duration::from_secs(480);
 
-/// How much of the machine a scenario takes: those that publish much take several shares or all.
+/// The shares of the machine that one scenario takes. Scenarios that publish much take several or
+/// all.
 pub const SHARES: u32 = 4;
 static MACHINE: Semaphore = Semaphore::const_new(SHARES as usize);
 
-/// One PostgreSQL server for the whole test binary, ended by the leash; each Outrider has a
-/// database of its own.
+/// The PostgreSQL server of the test binary. It ends with this process. Each Outrider has its own
+/// database.
 static POSTGRES: LazyLock<Result<Postgres, String>> =
     LazyLock::new(|| Postgres::start().map_err(|error| format!("{error:#}")));
-/// One Redis server for the scenarios that do not harm it.
+/// The Redis server for scenarios that do not harm it.
 static REDIS: LazyLock<Result<Redis, String>> =
     LazyLock::new(|| Redis::start().map_err(|error| format!("{error:#}")));
-/// One Outrider per shape for the scenarios that do not harm it, each with a project of its own.
+/// An Outrider per shape, for scenarios that do not harm it. Each scenario has its own project.
 static SHARED: LazyLock<Mutex<HashMap<Shape, Arc<Outrider>>>> = LazyLock::new(Mutex::default);
 
-/// The PostgreSQL server of the test binary.
+/// Returns the PostgreSQL server of the test binary.
 pub fn postgres() -> Result<&'static Postgres> {
     POSTGRES.as_ref().map_err(|error| anyhow::anyhow!("PostgreSQL: {error}"))
 }
@@ -53,7 +54,7 @@ fn shared(shape: Shape) -> Result<Arc<Outrider>> {
     Ok(outrider)
 }
 
-/// Starts an Outrider that a scenario may harm; with a Redis server of its own when one is given.
+/// Starts an Outrider that a scenario may harm, with its own Redis server if one is given.
 pub fn start(shape: Shape, options: &Options, own: Option<&Redis>) -> Result<Outrider> {
     if shape == Shape::Sqlite {
         return Outrider::start(shape, options, None, None);
@@ -65,7 +66,7 @@ pub fn start(shape: Shape, options: &Options, own: Option<&Redis>) -> Result<Out
     Outrider::start(shape, options, Some(postgres()?), Some(redis))
 }
 
-/// Runs a scenario in a project of its own on the shape's shared Outrider.
+/// Runs a scenario, in its own project, on the Outrider that scenarios of this shape share.
 pub async fn run_shared(shape: Shape, scenario: impl AsyncFnOnce(&Scenario) -> Result<()>) {
     let _share = MACHINE.acquire().await.expect("never closed");
     let outrider =
@@ -79,12 +80,12 @@ pub async fn run_shared(shape: Shape, scenario: impl AsyncFnOnce(&Scenario) -> R
     conclude(bounded(work).await, || outrider.logs(40));
 }
 
-/// An error and below it the last lines of the logs.
+/// Returns an error that contains the last lines of the logs.
 pub fn with_logs(error: &anyhow::Error, outrider: &Outrider) -> anyhow::Error {
     anyhow::anyhow!("{error:#}\n{}", outrider.logs(30))
 }
 
-/// Runs a scenario that takes so many shares of the machine and starts its own Outrider.
+/// Runs a scenario that takes this many shares of the machine and starts its own Outrider.
 pub async fn run_with_shares(shares: u32, scenario: impl AsyncFnOnce() -> Result<()>) {
     let _shares = MACHINE.acquire_many(shares).await.expect("never closed");
     conclude(bounded(scenario()).await, String::new);
@@ -105,28 +106,28 @@ fn conclude(outcome: Result<()>, logs: impl FnOnce() -> String) {
 /// An endpoint of a scenario.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// ep_….
+    /// `ep_…`
     pub id: String,
-    /// whsec_….
+    /// `whsec_…`
     pub secret: String,
-    /// The receiver's path.
+    /// The path on the receiver.
     pub path: String,
 }
 
-/// A project of its own and a receiver.
+/// A project of its own, and a receiver.
 #[derive(Debug)]
 pub struct Scenario {
-    /// With the key of the organisation.
+    /// REST with the key of the organization.
     pub rest: Rest,
     /// The base URL of the public port.
     pub url: String,
-    /// Its host and port.
+    /// The host and port of the public port.
     pub address: String,
-    /// Dispatch's and the egress's listeners, where roles are apart.
+    /// The listeners of dispatch and the egress, if each role has its own process.
     pub internal: Option<(String, String)>,
-    /// The authority of the public certificate, where the public port has TLS.
+    /// The authority of the public certificate, if the public port has TLS.
     pub authority: Option<PathBuf>,
-    /// The key of the organisation.
+    /// The key of the organization.
     pub token: String,
     /// The shape.
     pub shape: Shape,
@@ -137,7 +138,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A new project and a new receiver.
+    /// Creates a project and a receiver.
     pub async fn new(outrider: &Outrider) -> Result<Self> {
         let (url, token) = (outrider.url(), Some(outrider.token.as_str()));
         let authority = outrider.authority().map(Path::to_owned);
@@ -160,12 +161,12 @@ impl Scenario {
         })
     }
 
-    /// A path in the project.
+    /// Returns a path in the project.
     pub fn path(&self, rest: &str) -> String {
         format!("/v1/projects/{}/{rest}", self.project)
     }
 
-    /// A gRPC connection.
+    /// Opens a gRPC connection.
     pub async fn grpc(&self) -> Result<Grpc> {
         match &self.authority {
             Some(authority) => Grpc::trusting(&self.url, &self.token, authority).await,
@@ -173,7 +174,7 @@ impl Scenario {
         }
     }
 
-    /// An endpoint on a path of the receiver, with further fields.
+    /// Creates an endpoint at a path of the receiver, with further fields.
     pub async fn endpoint(&self, path: &str, more: Value) -> Result<Target> {
         let mut endpoint = json!({"http": {"url": self.receiver.url(path)}});
         if let (Some(endpoint), Value::Object(more)) = (endpoint.as_object_mut(), more) {
@@ -184,7 +185,7 @@ impl Scenario {
         Ok(Target { id, secret: text(&made, "secret")?, path: path.to_owned() })
     }
 
-    /// A subscription.
+    /// Creates a subscription.
     pub async fn subscribe(&self, target: &Target, event_types: &[&str]) -> Result<String> {
         let subscription =
             json!({"endpoint_id": target.id, "name": "A subscription", "event_types": event_types});
@@ -192,7 +193,8 @@ impl Scenario {
         text(&made, "subscription_id")
     }
 
-    /// An endpoint that gets events of these types, in force when this returns.
+    /// Creates an endpoint that gets events of these types, and returns when every process knows
+    /// it.
     pub async fn target(&self, path: &str, event_types: &[&str], more: Value) -> Result<Target> {
         let target = self.endpoint(path, more).await?;
         self.subscribe(&target, event_types).await?;
@@ -200,17 +202,17 @@ impl Scenario {
         Ok(target)
     }
 
-    /// Waits until all configuration that was changed before is in force. Changes take effect in
-    /// the order of their commits: once a change made now is seen, in a project of its own, those
-    /// before it are too.
+    /// Waits until all earlier changes of the configuration are in force. Changes take effect in
+    /// the order of their commits, so this makes one in a project of its own and waits until it is
+    /// seen.
     pub async fn settle(&self) -> Result<()> {
         let probe = self.rest.post("/v1/projects", &json!({"name": "A probe"})).await?;
         let probe = text(&probe, "project_id")?;
         let within = |rest: &str| format!("/v1/projects/{probe}/{rest}");
         let endpoint = json!({"http": {"url": self.receiver.url("/probe")}});
         let endpoint = self.rest.post(&within("endpoints"), &endpoint).await?;
-        // Read once before the subscription is made, so that the probe's project is remembered
-        // without it.
+        // Publish once before the subscription exists, so that the process caches the probe's
+        // project without it.
         let event = json!({"event_type": "probe", "data": {}});
         self.rest.post(&within("events"), &event).await?;
         let subscription = json!({"endpoint_id": endpoint["endpoint"]["endpoint_id"],
@@ -223,17 +225,17 @@ impl Scenario {
         .await
     }
 
-    /// Publishes by REST and gives the answer.
+    /// Publishes over REST and returns the answer.
     pub async fn publish(&self, event: Value) -> Result<Value> {
         self.rest.post(&self.path("events"), &event).await
     }
 
-    /// Publishes by REST and gives the event's id.
+    /// Publishes over REST and returns the event's id.
     pub async fn publish_id(&self, event_type: &str, data: Value) -> Result<String> {
         text(&self.publish(json!({"event_type": event_type, "data": data})).await?, "event_id")
     }
 
-    /// The only delivery of an event.
+    /// Returns the only delivery of an event.
     pub async fn delivery(&self, event_id: &str) -> Result<Value> {
         let page = self.rest.get(&self.path(&format!("deliveries?event_id={event_id}"))).await?;
         let deliveries = page["deliveries"].as_array().context("no deliveries")?;
@@ -241,7 +243,7 @@ impl Scenario {
         Ok(deliveries[0].clone())
     }
 
-    /// Waits until the only delivery of an event has a status such as `DELIVERED`.
+    /// Waits until the only delivery of an event has a status, such as `DELIVERED`.
     pub async fn delivery_in(&self, event_id: &str, status: &str) -> Result<Value> {
         let status = format!("DELIVERY_STATUS_{status}");
         let mut last = Value::Null;
@@ -253,7 +255,7 @@ impl Scenario {
         found.with_context(|| format!("the delivery of {event_id} is {last}"))
     }
 
-    /// The attempts of a delivery, first to last.
+    /// Returns the attempts of a delivery, in order.
     pub async fn attempts(&self, delivery_id: &str) -> Result<Vec<Value>> {
         let page = self.rest.get(&self.path(&format!("deliveries/{delivery_id}/attempts"))).await?;
         let mut attempts = page["attempts"].as_array().cloned().unwrap_or_default();
@@ -261,7 +263,7 @@ impl Scenario {
         Ok(attempts)
     }
 
-    /// Waits until a path has received so many different events.
+    /// Waits until a path has received this many different events.
     pub async fn arrived(&self, path: &str, count: usize, bound: Duration) -> Result<()> {
         let what = format!("{count} events arrived on {path}");
         let arrived = wait_until(&what, bound, async || {
@@ -273,7 +275,7 @@ impl Scenario {
     }
 }
 
-/// A text that must be there.
+/// Returns a text, which must be there.
 pub fn text(value: &Value, key: &str) -> Result<String> {
     value[key]
         .as_str()
@@ -282,12 +284,12 @@ pub fn text(value: &Value, key: &str) -> Result<String> {
         .with_context(|| format!("no {key} in {value}"))
 }
 
-/// A number; 0 when it is left out, as JSON of protobuf may do.
+/// Returns a number. One that is absent is 0, as in the JSON form of protobuf.
 pub fn number(value: &Value, key: &str) -> u64 {
     value[key].as_u64().unwrap_or(0)
 }
 
-/// A flag; false when it is left out.
+/// Returns a flag. One that is absent is false, as in the JSON form of protobuf.
 pub fn flag(value: &Value, key: &str) -> bool {
     value[key].as_bool().unwrap_or(false)
 }

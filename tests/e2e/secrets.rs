@@ -1,5 +1,5 @@
-//! Values of endpoints that are used as secrets, those of headers and the queries of URLs: they go
-//! to the endpoint, and are shown to few.
+//! Values of endpoints that serve as secrets: those of headers, and the queries of URLs. They are
+//! sent to the endpoint, and only callers with the right scope see them.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -189,7 +189,7 @@ async fn a_mask_that_is_sent_back_is_refused(scenario: &Scenario) -> Result<()> 
         .context("the mask is refused")?;
     ensure!(status.code() == tonic::Code::InvalidArgument, "{status:?}");
 
-    // Named alone, the other field changes, and the values stay.
+    // With a mask of the other field alone, that field changes and the values stay.
     let changed = scenario.rest.patch(&format!("{path}?update_mask=description"), &masked).await?;
     ensure!(
         changed["description"] == "changed"

@@ -39,7 +39,7 @@ impl Scenario {
         TailEventsRequest { project_id: self.project.clone(), ..TailEventsRequest::default() }
     }
 
-    /// A tail by REST that says that it lives.
+    /// Opens a tail over REST, and reads its first heartbeat.
     async fn event_source(&self, query: &str, last_event_id: &str) -> Result<EventSource> {
         let path = self.path(&format!("events:tail{query}"));
         let mut source =
@@ -186,8 +186,8 @@ async fn deliveries_are_told_with_their_attempts(scenario: &Scenario) -> Result<
         attempts.push((attempt.number, attempt.status_code));
     }
     ensure!(attempts == [(1, 503), (2, 200)], "{attempts:?}");
-    // Nothing failed: the other tail has only heartbeats, the first of which was read. What is
-    // asked for by REST is the same.
+    // Nothing failed, so the other tail has only heartbeats, the first of which was read. The same
+    // filters work over REST.
     let path = scenario.path(&format!(
         "deliveries:tail?endpoint_id={}&statuses=DELIVERY_STATUS_DELIVERED",
         target.id
@@ -284,7 +284,7 @@ async fn bad_cursors_are_refused(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// A client that resumes wherever it was interrupted, and misses nothing.
+/// Follows a tail, harms Outrider in the middle, resumes at the last cursor, and misses nothing.
 async fn followed(
     outrider: &mut Outrider,
     harm: impl FnOnce(&mut Outrider) -> Result<()>,

@@ -1,5 +1,5 @@
-//! TLS everywhere: the public port, between roles, to PostgreSQL and to Redis; and who is not let
-//! in.
+//! TLS everywhere: on the public port, between roles, to PostgreSQL and to Redis, and the clients
+//! that it keeps out.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -45,7 +45,7 @@ fn start() -> Result<Secured> {
         between_roles: Some(roles.clone()),
         public: Some(public.clone()),
         more: json!({
-            // The certificate alone lets roles in.
+            // Roles know each other by the certificate alone.
             "internal": {"token": null, "tls_reload_interval": "1h"},
             "gateway": {"tls_reload_interval": "200ms"},
             "queue": {
@@ -93,7 +93,7 @@ async fn check(secured: &Secured) -> Result<()> {
     new_certificate(secured).await
 }
 
-/// Both versions of HTTP by one port; plain HTTP is told to come by TLS.
+/// Serves both versions of HTTP on one port. A client of plain HTTP is told to use TLS.
 async fn public_port(secured: &Secured, scenario: &Scenario) -> Result<()> {
     let address = &scenario.address;
     let plain = exchange(
@@ -119,12 +119,12 @@ fn der(path: &Path) -> Result<Vec<u8>> {
     Ok(CertificateDer::from_pem_slice(&fs::read(path)?)?.to_vec())
 }
 
-/// Nobody is served without a certificate of the roles' authority, and nobody without TLS.
+/// Refuses clients without TLS, and clients without a certificate of the roles' authority.
 async fn strangers(secured: &Secured, role: &str) -> Result<()> {
     let address = secured.outrider.role_address(role);
     let others = Pki::create()?;
     let other = others.issue("other")?;
-    // One of the roles gets an answer to whatever it says.
+    // A role gets an answer, whatever it sends.
     ensure!(
         says_something(&secured.pki, Some(&secured.roles), &address).await?,
         "a role is not served"
@@ -142,7 +142,7 @@ async fn strangers(secured: &Secured, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a listener answers what begins as HTTP/2 does, which the egress refuses as HTTP.
+/// Whether a listener answers the preface of HTTP/2. The egress does, with an HTTP refusal.
 async fn says_something(pki: &Pki, identity: Option<&Identity>, address: &str) -> Result<bool> {
     let tls = tls(&pki.authority(), identity)?;
     let talk = async {
@@ -156,7 +156,7 @@ async fn says_something(pki: &Pki, identity: Option<&Identity>, address: &str) -
     Ok(tokio::time::timeout(BOUND, talk).await.context("the listener hangs")?.unwrap_or(false))
 }
 
-/// A call of an internal service by gRPC with all but a certificate fails.
+/// A gRPC call of an internal service fails if everything but the certificate is right.
 async fn impostors(secured: &Secured) -> Result<()> {
     let url = format!("https://{}", secured.outrider.role_address("dispatch"));
     let authority = Certificate::from_pem(fs::read(secured.pki.authority())?);
@@ -169,7 +169,7 @@ async fn impostors(secured: &Secured) -> Result<()> {
     Ok(())
 }
 
-/// A new pair is presented without a restart; a bad one is not, and the old one stays.
+/// A new certificate is presented without a restart. An invalid one is not, and the old one stays.
 async fn new_certificate(secured: &Secured) -> Result<()> {
     let (address, authority) = (secured.outrider.address(), secured.pki.authority());
     let old = der(&secured.public.certificate)?;
@@ -182,7 +182,8 @@ async fn new_certificate(secured: &Secured) -> Result<()> {
         (presented(&authority, &address).await.ok()? == new).then_some(())
     })
     .await?;
-    // A key that is not the certificate's: refused, said in the log, and served as before.
+    // A key that does not belong to the certificate is refused, the log says so, and the old pair
+    // stays in use.
     fs::write(&secured.public.private_key, key)?;
     wait_until("the bad pair is refused", BOUND, async || {
         secured.outrider.logs(200).contains("new certificates are refused").then_some(())
@@ -230,7 +231,7 @@ async fn impossible_tls_is_refused_at_start() {
     use std::process::Command;
     let refusal = |flags: &[String]| -> Result<String> {
         let mut command = Command::new(outrider_tests::cluster::binary()?);
-        // Gateway and egress need neither database nor queue.
+        // Gateway and egress need neither a database nor a queue.
         command.args([
             "serve",
             "--role",
@@ -257,7 +258,7 @@ async fn impossible_tls_is_refused_at_start() {
             set("internal.tls_ca_file", &one.authority),
         ];
         for (flags, expected) in [
-            // The URLs of roles elsewhere are plain by default.
+            // The default URLs of roles in other processes are plain.
             (internal.to_vec(), "gateway.ingest_url"),
             (vec!["gateway.ingest_url=https://127.0.0.1:1".to_owned()], "gateway.ingest_url"),
             (internal[..2].to_vec(), "internal.tls_ca_file"),
@@ -324,7 +325,7 @@ async fn a_trust_file_that_is_of_no_use_is_refused_at_start() {
     .await;
 }
 
-/// A PostgreSQL or Redis whose certificate is of another authority is not spoken to.
+/// Refuses a PostgreSQL or Redis server whose certificate is from another authority.
 #[tokio::test]
 async fn servers_with_other_certificates_are_not_trusted() {
     run_with_shares(1, async || {

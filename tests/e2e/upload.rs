@@ -1,4 +1,4 @@
-//! Newline-delimited JSON at the public port.
+//! Newline-delimited JSON on the public port.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ async fn duplex(address: &str, request: &[u8]) -> Result<String> {
     Ok(answer)
 }
 
-/// Uploads a body in chunks and gives the lines of the answer.
+/// Uploads a body in chunks, and returns the lines of the answer.
 async fn upload(scenario: &Scenario, body: &str) -> Result<Vec<Value>> {
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
@@ -52,7 +52,7 @@ async fn upload(scenario: &Scenario, body: &str) -> Result<Vec<Value>> {
         "{head}\n{}",
         chunks.chars().take(1_000).collect::<String>()
     );
-    // The sizes of chunks stand between the lines: they are put together again.
+    // Join the chunks: a line with its size precedes each of them.
     let (mut rest, mut lines) = (chunks, String::new());
     while let Some((size, after)) = rest.split_once("\r\n") {
         let size = usize::from_str_radix(size, 16)?;

@@ -1,4 +1,5 @@
-//! Checks received webhooks: by our own rules and by the official libraries of Standard Webhooks.
+//! Checks received webhooks with our own rules and with the official libraries of Standard
+//! Webhooks.
 
 use std::{path::PathBuf, process::Command, time::UNIX_EPOCH};
 
@@ -8,7 +9,8 @@ use outrider_model::{SigningSecret, Timestamp, signature};
 use outrider_tests::{Received, leash::Directory};
 use serde_json::{Value, json};
 
-/// Verifies a request's signature by our own code, and that it is a webhook in all other respects.
+/// Verifies the signature of a request with our own code, and that it is a webhook in every other
+/// respect.
 pub fn genuine(received: &Received, secret: &str) -> Result<()> {
     ensure!(received.method == "POST", "sent by {}", received.method);
     let secret = SigningSecret::parse(secret)?;
@@ -28,9 +30,9 @@ pub fn genuine(received: &Received, secret: &str) -> Result<()> {
     .with_context(|| format!("{id} does not verify"))
 }
 
-/// Verifies requests by the official libraries for Python and JavaScript, which must also refuse
-/// each of them with another body. They take text only: bodies that are not UTF-8 are left to
-/// `genuine`.
+/// Verifies requests with the official libraries for Python and JavaScript, which must also refuse
+/// each of them with another body. The libraries take only text, so bodies that are not UTF-8 are
+/// left to `genuine`.
 pub fn by_official_libraries(webhooks: &[(Received, String)]) -> Result<()> {
     let texts: Vec<Value> = webhooks
         .iter()
@@ -66,8 +68,8 @@ fn record((received, secret): &(Received, String)) -> Value {
         "body": STANDARD.encode(&received.body)})
 }
 
-/// Where `tests/run` put the libraries; none, said aloud, when they are not there and nobody
-/// insists.
+/// Returns the directory with the libraries that `tests/run` installed. Without them, prints that
+/// the test is skipped and returns `None`, or fails if nothing may be skipped.
 fn tools() -> Result<Option<PathBuf>> {
     let cache = || {
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));

@@ -1,6 +1,6 @@
-//! Reasons: who is told what. Owners of endpoints learn what failed and at which limit, and no
-//! address; callers learn that a server is missing; the log says which one, where, and why. Nobody
-//! reads what Debug writes.
+//! Who learns what about a failure. Owners of endpoints learn what failed and which limit applied,
+//! but no address. Callers learn that a server is unavailable. The log says which one, where, and
+//! why. No text contains Rust's debug output.
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -21,7 +21,7 @@ scenarios! {
 
 async fn an_attempt_tells_what_failed_and_no_address(scenario: &Scenario) -> Result<()> {
     let closed = "the connection was closed before the answer";
-    // A tunnel of an egress in another process ends in one way only.
+    // A tunnel of an egress in another process can end in only one way.
     let is_apart = scenario.shape == Shape::Mesh;
     let reset =
         if is_apart { closed } else { "the endpoint reset the connection before the answer" };
@@ -78,7 +78,7 @@ async fn an_attempt_tells_what_failed_and_no_address(scenario: &Scenario) -> Res
     Ok(())
 }
 
-/// Whether the log of some process has a line with these fields.
+/// Whether the log of any process has a line with these fields.
 fn is_told(outrider: &Outrider, fields: &[(&str, &str)]) -> bool {
     let lines = outrider.logs(usize::MAX);
     let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

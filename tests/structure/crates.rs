@@ -1,4 +1,4 @@
-//! Which crate may depend on which, and what is pure.
+//! Checks which crate depends on which, and which crates are pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ const ROLES: [&str; 6] = [
     "outrider-admin",
 ];
 
-/// The crates whose dependencies satisfy `is`, with the dependency.
+/// Returns the crates with a dependency that satisfies `is`, with that dependency.
 fn crates_with(is: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let packages = packages();
     let pairs = packages.iter().flat_map(|(name, package)| {
@@ -32,7 +32,7 @@ fn crates_with(is: impl Fn(&str) -> bool) -> Vec<(String, String)> {
 #[test]
 fn roles_do_not_depend_on_roles() {
     let roles = |dependency: &str| ROLES.contains(&dependency);
-    // The fuzzer feeds their parsers, and has them talk to nobody.
+    // The fuzzer feeds the crates' parsers, and lets them connect to nothing.
     let allowed = |dependent: &str| matches!(dependent, "outrider" | "outrider-fuzz");
     let wrong: Vec<_> =
         crates_with(roles).into_iter().filter(|(dependent, _)| !allowed(dependent)).collect();
@@ -101,8 +101,8 @@ fn the_paths_named_by_the_architecture_exist() {
     assert!(checked > 20, "only {checked} paths were found");
 }
 
-/// The traits between roles speak the model: messages between processes are known only where they
-/// are sent and received.
+/// The traits between roles use the types of the model. Messages between processes appear only
+/// where they are sent and received.
 #[test]
 fn messages_between_roles_are_known_at_the_edges_only() {
     let edges = ["services/rpc/src/channels/", "services/queue/src/redis/"];
@@ -150,7 +150,7 @@ fn unsafe_code_is_where_c_is_called_only() {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(without, ["outrider-allocator", "outrider-fuzz"], "the workspace's lints forbid it");
-    // Only a program may say what all of it allocates with.
+    // Only a program may choose its allocator.
     let wrong: Vec<_> = crates_with(|one| one == "outrider-allocator")
         .into_iter()
         .filter(|(one, _)| one != "outrider")
@@ -175,7 +175,7 @@ fn exporters_and_formats_are_known_to_telemetry_only() {
             || dependency.starts_with("prometheus")
             || dependency == "tracing-subscriber"
     };
-    // The tests play the collector.
+    // The tests act as the collector.
     let allowed = ["outrider-telemetry", "outrider-tests"];
     let wrong: Vec<_> = crates_with(heavy)
         .into_iter()
@@ -203,7 +203,7 @@ fn json_schemas_are_known_to_one_crate_only_which_fetches_nothing() {
 
 #[test]
 fn the_harness_links_no_role_and_no_foundation_with_io() {
-    // Of the fail points only their names.
+    // The tests use only the names of fail points.
     let allowed = ["outrider-proto", "outrider-model", "outrider-failpoints"];
     let packages = packages();
     let own = packages["outrider-tests"]

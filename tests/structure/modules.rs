@@ -1,4 +1,4 @@
-//! The modules inside each crate: one style of files, and no cycles.
+//! Checks the modules of each crate: one style of files, and no cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ struct Module {
     identifiers: BTreeSet<String>,
 }
 
-/// The modules of one crate, without those that are compiled for tests only.
+/// The modules of one crate, except those that are compiled only for tests.
 #[derive(Default)]
 struct Crate {
     modules: BTreeMap<ModulePath, Module>,
@@ -80,8 +80,8 @@ impl Crate {
         self.modules.insert(path, module);
     }
 
-    /// The module in which the item is defined that `written` means inside `from`, if it is one of
-    /// this crate.
+    /// Returns the module that defines the item which `written` means inside `from`, if it belongs
+    /// to this crate.
     fn resolve(&self, from: &ModulePath, written: &[String], depth: usize) -> Option<ModulePath> {
         let (first, mut rest) = written.split_first()?;
         let module = self.modules.get(from)?;
@@ -117,7 +117,7 @@ impl Crate {
         Some(at)
     }
 
-    /// As `resolve`, only if the item is really there.
+    /// Like `resolve`, but only if the item is really there.
     fn defined(&self, from: &ModulePath, written: &[String], depth: usize) -> Option<ModulePath> {
         let found = self.resolve(from, written, depth)?;
         self.modules[&found].items.contains(written.last()?).then_some(found)
@@ -154,7 +154,7 @@ impl Crate {
         edges
     }
 
-    /// Cycles, each as the uses that form it.
+    /// Returns the cycles, each as the list of the uses that form it.
     fn cycles(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (parent, graph) in self.edges() {
@@ -179,7 +179,7 @@ impl Module {
     fn import(&mut self, item: &ItemUse) {
         let mut paths = Vec::new();
         flatten(&item.tree, &mut Vec::new(), &mut paths);
-        // A re-export alone is no use of what it shows.
+        // A re-export alone is not a use of the item.
         let is_use = matches!(item.vis, Visibility::Inherited);
         for (name, path) in paths {
             if is_use {
@@ -209,11 +209,11 @@ impl Module {
         self.tokens(item.to_token_stream());
     }
 
-    /// Collects paths, those in macros too.
+    /// Collects paths, including those in macros.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
-        // `$crate` in a macro: it counts where the macro is used, if it is written there.
+        // `$crate` in a macro counts in the module that uses the macro, if it is written there.
         let mut in_macro = false;
         for token in tokens {
             match token {
@@ -227,7 +227,8 @@ impl Module {
                         colons = 0;
                         continue;
                     }
-                    // After `>::` or `::` at the beginning, the path is not one of this crate.
+                    // A path after `>::`, or with `::` at its beginning, does not belong to this
+                    // crate.
                     if colons != 2 || !path.is_empty() {
                         path.push(name);
                     }
@@ -257,7 +258,7 @@ impl Module {
     }
 }
 
-/// The names that a `use` imports, with their paths; no name for `*`.
+/// Returns the names that a `use` imports, with their paths, and without a name for `*`.
 fn flatten(
     tree: &UseTree,
     before: &mut Vec<String>,
@@ -289,7 +290,7 @@ fn flatten(
     }
 }
 
-/// A path in `graph` from `start` to itself.
+/// Returns a path in `graph` from `start` to itself.
 fn cycle_from(
     graph: &BTreeMap<String, BTreeMap<String, String>>,
     start: &str,
@@ -335,7 +336,7 @@ fn modules_of_a_crate_form_no_cycles() {
     assert!(found.is_empty(), "{} cycles:\n{}", found.len(), found.join("\n"));
 }
 
-/// What the check above finds, and what it leaves alone.
+/// What the check finds, and what it permits.
 #[test]
 fn cycles_are_found() {
     let cycles = |files: &[(&str, &str)]| {

@@ -1,4 +1,4 @@
-//! The size and width of files, and the texts in them.
+//! Checks the size and width of files, and texts in them.
 
 use std::{
     fs,
@@ -43,18 +43,18 @@ fn files_are_small() {
     assert!(checked > 50, "only {checked} files were found");
 }
 
-/// Lines that may be wider: the end of a path, and a part of the line.
+/// Lines that may be wider: the end of the file's path, and a part of the line.
 const WIDE: [(&str, &str); 7] = [
-    // A row of a table has no other form. Pages that people read first have none of these.
+    // The row of a table cannot be broken. Pages that people read first have no wide tables.
     (".md", "|"),
-    // A command that is read by tests, and samples of output and configuration.
+    // A command that tests read, and samples of output and configuration.
     ("operations.md", "ACL SETUSER"),
     ("guarantees.md", "  "),
     ("egress.md", "allow = ["),
     ("testing.md", "cargo run"),
-    // Commands that are printed to be copied.
+    // Commands that are printed for copying.
     ("dev/words.rs", " -H "),
-    // buf formats it so.
+    // The format that buf requires.
     (".proto", "option (google.api.http)"),
 ];
 
@@ -69,7 +69,7 @@ fn lines_are_at_most_100_columns_wide() {
     let mut checked = 0;
     let mut found = Vec::new();
     for name in listed.split_terminator('\0').filter(|name| is_written_by_people(name)) {
-        // A file that was deleted is still listed.
+        // Git still lists a deleted file.
         let Ok(text) = fs::read_to_string(workspace().join(name)) else { continue };
         checked += 1;
         for (number, line) in text.lines().enumerate() {
@@ -87,24 +87,24 @@ fn lines_are_at_most_100_columns_wide() {
 fn is_written_by_people(name: &str) -> bool {
     let kinds =
         ["rs", "proto", "md", "lua", "sql", "sh", "py", "js", "yaml", "yml", "toml", "html"];
-    let is_script = ["run", "Dockerfile"].contains(&name.rsplit('/').next().unwrap());
+    let is_script = ["run", "release", "Dockerfile"].contains(&name.rsplit('/').next().unwrap());
     let kind = name.rsplit_once('.').is_some_and(|(_, kind)| kinds.contains(&kind));
     (kind || is_script) && !name.starts_with("tests/fuzz/corpus/") && name != "Cargo.toml"
 }
 
-/// One word, such as a link, with what stands before a word.
+/// Whether the line is one word, such as a link, after its indentation or mark.
 fn is_unbreakable(line: &str) -> bool {
     let marks: &[char] = &['/', '!', '#', '-', '*', ' '];
     !line.trim().trim_start_matches(marks).contains(' ')
 }
 
-/// Files that may format by Debug, and why.
+/// Files that may format with `Debug`, with the reason.
 const DEBUG_ALLOWED: [(&str, &str); 1] =
     [("fuzzed.rs", "what they say is compared by the fuzzer, and read by nobody else")];
 
-/// What Debug writes is for programmers: names of variants, escapes of Rust, braces. Nobody else
-/// should read it, in a log, in an answer or on a terminal. What reaches people nevertheless, by a
-/// library's own texts, the harness finds in the outputs (`shapes.rs`).
+/// The output of `Debug` is for programmers: names of variants, escapes of Rust, braces. It must
+/// not appear in a log, in an answer or on a terminal. Where a library writes it into a text of its
+/// own, the harness finds it in the output (`shapes.rs`).
 #[test]
 fn no_text_for_people_is_formatted_by_debug() {
     let mut checked = 0;
@@ -160,7 +160,7 @@ fn formats_by_debug(line: &str) -> bool {
     let formatted = in_braces
         .map(|(inside, _)| inside)
         .any(|inside| inside.contains(":?") || inside.contains(":#?"));
-    // A field of an event of the log: `?name`, after a bracket, a comma or an equals sign.
+    // A field of a log event is `?name` after a bracket, a comma or an equals sign.
     let places: Vec<_> = line.match_indices('?').map(|(at, _)| at).collect();
     let named = places.iter().any(|at| {
         let begins =
@@ -173,7 +173,7 @@ fn formats_by_debug(line: &str) -> bool {
         || ["dbg!(", "field::debug(", "Debug::fmt("].iter().any(|word| line.contains(word))
 }
 
-/// A file up to the module of its tests.
+/// Returns a file up to its module of tests.
 pub fn without_tests(text: &str) -> &str {
     let is_module = |rest: &str| {
         rest.lines().nth(1).is_some_and(|line| line.contains("mod ") && line.ends_with('{'))
@@ -182,7 +182,7 @@ pub fn without_tests(text: &str) -> &str {
     at.map_or(text, |(at, _)| &text[..at])
 }
 
-/// The modules that are compiled for tests only, as paths without an extension.
+/// Returns the modules that are compiled only for tests, as paths without an extension.
 fn modules_of_tests(files: &[PathBuf]) -> Vec<PathBuf> {
     let mut modules = Vec::new();
     for path in files {
@@ -203,7 +203,7 @@ fn modules_of_tests(files: &[PathBuf]) -> Vec<PathBuf> {
     modules
 }
 
-/// Pages name the tests that hold what they promise, as `file::test`: in `e2e` or in a service.
+/// Pages name the tests of their promises as `file::test`, in `e2e` or in a service.
 #[test]
 fn the_tests_named_by_the_pages_are_there() {
     for (name, least) in [("docs/guarantees.md", 40), ("docs/security.md", 30)] {
@@ -222,7 +222,7 @@ fn the_tests_named_by_the_pages_are_there() {
 fn is_there(file: &str, test: &str) -> bool {
     let base = if file.starts_with("e2e/") { "tests" } else { "services" };
     let path = workspace().join(base).join(file);
-    // A directory of tests, or the one file that it was.
+    // A directory of tests, or a single file.
     let files = if file.ends_with(".rs") {
         vec![path]
     } else {

@@ -1,4 +1,4 @@
-//! What the checks read: the crates of the workspace, and its files.
+//! Reads what the checks need: the crates of the workspace, and its files.
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 pub struct Package {
     pub root: PathBuf,
-    /// Names of all dependencies, those for tests and builds too.
+    /// The names of all dependencies, including those for tests and builds.
     pub dependencies: Vec<String>,
-    /// Those that are linked.
+    /// The dependencies that are linked.
     pub linked: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the two files say, without starting anything but the command line.
+//! What the two files say. This starts nothing but the command line.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -10,7 +10,7 @@ use super::parsed::{
     compose, dockerfile, environment, image, make_secrets, only, repository, unescaped, words,
 };
 
-/// A registry's image that is named with a version.
+/// Whether an image comes from a registry and has a version.
 fn has_version(image: &str) -> bool {
     let name = image.rsplit('/').next().unwrap_or(image);
     name.split_once(':').is_some_and(|(_, tag)| !tag.is_empty() && tag != "latest")
@@ -36,7 +36,7 @@ fn the_image_has_a_process_without_rights_and_commands_that_exist() {
     assert!(stages.iter().any(|(base, name)| *name == "build"
         && base.starts_with("rust:")
         && base.ends_with("-bookworm")));
-    // The C library of the image is that of the stage that links.
+    // The final image has the same C library as the stage that links.
     assert!(only(&image, "FROM").unwrap().starts_with("gcr.io/distroless/cc-debian12:"));
     assert!(
         !image.iter().any(|(word, _)| word == "RUN" || word == "SHELL" || word == "ADD"),
@@ -74,7 +74,7 @@ fn what_the_build_needs_is_not_kept_from_it() {
     let ignored = fs::read_to_string(repository().join(".dockerignore")).unwrap();
     let ignored: BTreeSet<_> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(ignored.contains(".git") && ignored.contains("target") && ignored.contains("**/*.key"));
-    // Whatever cargo or .ci/release reads.
+    // Everything that cargo or .ci/release reads.
     let needed = [
         ".cargo",
         ".ci",
@@ -116,7 +116,8 @@ fn no_service_has_rights_that_it_does_not_need() {
         for key in ["privileged", "cap_add", "devices", "pid", "ipc"] {
             assert!(service[key].is_null(), "{name}: {key}");
         }
-        // Whoever has a network is nobody in particular; who owns the secrets has none.
+        // A service with a network runs as nobody in particular. The service that owns the secrets
+        // has no network.
         let root = matches!(service["user"].as_str().unwrap(), "0:0" | "0" | "root");
         assert_eq!(root, service["network_mode"] == "none", "{name}");
         for volume in words(&service["volumes"]).unwrap() {
@@ -145,7 +146,7 @@ fn services_wait_for_what_they_need() {
                 "{needed} has no health check"
             );
         }
-        // Without that, `up --wait` takes its end for a failure.
+        // Without it, `up --wait` takes the end of the service for a failure.
         assert!(
             !ends || outrider["depends_on"][name].is_object(),
             "the server does not wait for {name}"
@@ -168,8 +169,8 @@ fn services_wait_for_what_they_need() {
     }
 }
 
-/// The secrets that `secrets` makes are what the configuration of the server reads, and every
-/// variable is a key of it.
+/// The configuration of the server reads exactly the secrets that `secrets` makes, and every
+/// variable is a key of the configuration.
 #[test]
 fn every_variable_is_a_key_and_every_secret_is_made() {
     let Some(compose) = compose().unwrap() else { return };
@@ -203,7 +204,7 @@ fn every_variable_is_a_key_and_every_secret_is_made() {
         let told = String::from_utf8(output.stdout).unwrap();
         assert!(variables.keys().any(|key| key.starts_with("OUTRIDER_")));
         for (key, value) in variables.iter().filter(|(key, _)| key.starts_with("OUTRIDER_")) {
-            // A file of a secret is told by its path, every other variable by its name.
+            // The file of a secret is found by its path, any other variable by its name.
             let path = value.replace("/etc/outrider", &directory.display().to_string());
             assert!(
                 told.contains(key.as_str()) || (key.ends_with("_FILE") && told.contains(&path)),
@@ -214,7 +215,7 @@ fn every_variable_is_a_key_and_every_secret_is_made() {
             assert!(!told.contains(secret.as_str()));
         }
     }
-    // Volumes are where the variables look.
+    // Volumes are mounted where the variables point.
     for (service, volume, path) in [
         ("outrider", "outrider-secrets", "/etc/outrider"),
         ("migrate", "outrider-secrets", "/etc/outrider"),
@@ -228,7 +229,7 @@ fn every_variable_is_a_key_and_every_secret_is_made() {
     assert_eq!(unescaped(password.as_str().unwrap()), "/run/secrets/password");
 }
 
-/// What builds for people has no debug information; what is published is the same code.
+/// The build for users has no debug information. The published binary is the same code.
 #[test]
 fn a_release_has_no_debug_information() -> Result<()> {
     let manifest: Value = toml::from_str(&fs::read_to_string(repository().join("Cargo.toml"))?)?;

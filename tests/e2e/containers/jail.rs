@@ -1,5 +1,5 @@
-//! The conditions of the image without an engine: the binary and its libraries as all that there
-//! is, nothing of it writable, as a user without a name and without rights.
+//! The conditions of the image, without a container engine: a read-only root directory that
+//! contains only the binary and its libraries, and a user without a name and without rights.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use outrider_tests::{cluster::binary, leash::Directory};
 
-/// Makes the root as the engine does, in a mount namespace of its own, and becomes the program.
+/// Mounts the root directory as the engine does, in a mount namespace of its own, and executes the
+/// program in it.
 const SCRIPT: &str = r#"
 mount --bind "$ROOT" "$ROOT"
 mount --bind "$BINARY" "$ROOT/usr/local/bin/outrider"
@@ -31,7 +32,8 @@ pub struct Jail {
 }
 
 impl Jail {
-    /// None, said aloud, where this process may not make one.
+    /// Creates it. If this process may not create one, prints that the test is skipped and returns
+    /// `None`.
     pub fn new(variables: BTreeMap<String, String>) -> Result<Option<Self>> {
         let allowed = Command::new("unshare").args(["--mount", "true"]).output()?.status.success();
         if !allowed {
@@ -48,7 +50,7 @@ impl Jail {
             fs::create_dir_all(at(directory))?;
         }
         fs::write(at("usr/local/bin/outrider"), "")?;
-        // As the engine makes them.
+        // The engine creates these, too.
         for file in ["/etc/hosts", "/etc/resolv.conf"] {
             fs::copy(file, at(file)).with_context(|| file.to_owned())?;
         }
@@ -60,22 +62,22 @@ impl Jail {
         Ok(Some(Self { root, variables, scratch: false }))
     }
 
-    /// Gives it a file system in memory at /tmp.
+    /// Mounts a file system in memory at /tmp.
     pub fn give_scratch(&mut self) {
         self.scratch = true;
     }
 
-    /// Where a file of the image is outside of it.
+    /// Returns the path, outside the image, of one of its files.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.path().join(path.trim_start_matches('/'))
     }
 
-    /// A variable of all that runs here.
+    /// Sets a variable for every command in it.
     pub fn set(&mut self, name: &str, value: String) {
         self.variables.insert(name.to_owned(), value);
     }
 
-    /// A command of the binary.
+    /// Returns a command that runs the binary.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new("unshare");
         command.args([
@@ -102,7 +104,7 @@ impl Jail {
         Ok(self.command(arguments)?.output()?)
     }
 
-    /// What a command that succeeds prints.
+    /// Runs a command that must succeed, and returns what it printed.
     pub fn text(&self, arguments: &[&str]) -> Result<String> {
         let output = self.run(arguments)?;
         ensure!(
@@ -114,8 +116,8 @@ impl Jail {
     }
 }
 
-/// What the dynamic linker loads for a program, itself too. The image has the C library and that of
-/// the compiler.
+/// Returns the files that the dynamic linker loads for a program, including the linker itself. The
+/// image has the C library and the library of the compiler.
 fn libraries(program: &Path) -> Result<Vec<String>> {
     let output = Command::new("ldd").arg(program).output()?;
     ensure!(output.status.success(), "ldd: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,6 @@
-//! Dockerfile and compose.yaml, as far as they can be tried without an engine of containers: what
-//! they say is read and compared with the binary, and what they start is started under the
-//! conditions that they ask for.
+//! Tests Dockerfile and compose.yaml as far as that is possible without a container engine:
+//! compares what they say with the binary, and starts what they start under the conditions that
+//! they set.
 
 mod files;
 mod jail;

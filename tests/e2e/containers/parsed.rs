@@ -1,4 +1,4 @@
-//! The two files as data.
+//! Parses the two files.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,8 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// compose.yaml; none, said aloud, where no Python reads YAML and nobody insists.
+/// Returns compose.yaml. If no Python here reads YAML, prints that the test is skipped and returns
+/// `None`, or fails if nothing may be skipped.
 pub fn compose() -> Result<Option<Value>> {
     let Some(python) = std::env::var_os("OUTRIDER_TEST_PYTHON") else {
         ensure!(
@@ -38,8 +39,8 @@ pub fn compose() -> Result<Option<Value>> {
     Ok(Some(serde_json::from_slice(&output.stdout)?))
 }
 
-/// An instruction of a Dockerfile: its word, and what follows on its line and the lines that go on
-/// with it.
+/// An instruction of a Dockerfile: its keyword, and its arguments, including those on continued
+/// lines.
 pub type Instruction = (String, String);
 
 pub fn dockerfile() -> Result<Vec<Instruction>> {
@@ -59,21 +60,21 @@ pub fn dockerfile() -> Result<Vec<Instruction>> {
     instructions.collect()
 }
 
-/// The instructions of the last stage, which is the image.
+/// Returns the instructions of the last stage, which makes the image.
 pub fn image() -> Result<Vec<Instruction>> {
     let mut all = dockerfile()?;
     let last = all.iter().rposition(|(word, _)| word == "FROM").context("no FROM")?;
     Ok(all.split_off(last))
 }
 
-/// The one text that an instruction of the image has.
+/// Returns the arguments of an instruction that the image has exactly once.
 pub fn only(image: &[Instruction], word: &str) -> Result<String> {
     let found: Vec<_> = image.iter().filter(|(other, _)| other == word).collect();
     ensure!(found.len() == 1, "{} times {word}", found.len());
     Ok(found[0].1.clone())
 }
 
-/// A list as the instructions and services have it: no shell is needed to run it.
+/// Returns the list of an instruction or a service. It must be a list, which runs without a shell.
 pub fn words(value: &Value) -> Result<Vec<String>> {
     let list = value.as_array().with_context(|| format!("no list: {value}"))?;
     list.iter()
@@ -81,12 +82,12 @@ pub fn words(value: &Value) -> Result<Vec<String>> {
         .collect()
 }
 
-/// A text of compose.yaml as a container sees it.
+/// Returns a value of compose.yaml as a container sees it.
 pub fn unescaped(text: &str) -> String {
     text.replace("$$", "$")
 }
 
-/// The variables of the image, and those of a service over them.
+/// Returns the variables of the image, overridden by those of the service.
 pub fn environment(image: &[Instruction], service: &Value) -> Result<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     for (_, pair) in image.iter().filter(|(word, _)| word == "ENV") {
@@ -102,7 +103,7 @@ pub fn environment(image: &[Instruction], service: &Value) -> Result<BTreeMap<St
     Ok(variables)
 }
 
-/// Runs what the service `secrets` runs, with its volumes as directories in `made`.
+/// Runs the command of the service `secrets`, with its volumes as directories in `made`.
 pub fn make_secrets(compose: &Value, made: &Path) -> Result<()> {
     let service = &compose["services"]["secrets"];
     for volume in ["postgres", "redis", "outrider"] {

@@ -1,5 +1,5 @@
-//! What compose.yaml starts, started without an engine: the commands of its services, with its
-//! secrets, as its users.
+//! Starts what compose.yaml starts, without a container engine: the commands of its services, with
+//! its secrets, as its users.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The Redis of compose.yaml, where its health check says that it is up.
+/// Starts the Redis of compose.yaml, and waits until its health check says that it is up.
 fn redis(service: &Value, made: &Path, directory: &Directory) -> Result<(Process, u16)> {
     let secrets = made.join("redis").display().to_string();
     let port = ports::free();
@@ -49,7 +49,7 @@ fn redis(service: &Value, made: &Path, directory: &Directory) -> Result<(Process
         (healthy || ended).then_some(())
     })?;
     ensure!(process.ended().is_none(), "redis: {}", logs::tail(process.log(), 20));
-    // Without the password it is not healthy: the check asks as those do who use it.
+    // It is unhealthy without the password, because the check connects as clients do.
     let without = check.replace("REDISCLI_AUTH", "NOBODYS");
     ensure!(
         !Command::new("sh").args(["-c", &without]).output()?.status.success(),
@@ -58,7 +58,8 @@ fn redis(service: &Value, made: &Path, directory: &Directory) -> Result<(Process
     Ok((process, port))
 }
 
-/// A database as the image of PostgreSQL makes it, where the health check says that it is up.
+/// Creates a database as the image of PostgreSQL does, and waits until the health check says that
+/// it is up.
 fn postgres(service: &Value, server: &Postgres) -> Result<()> {
     let text =
         |key: &str| service["environment"][key].as_str().context("a text").map(str::to_owned);
@@ -77,7 +78,7 @@ fn postgres(service: &Value, server: &Postgres) -> Result<()> {
     Ok(())
 }
 
-/// The files of the service, with the addresses that the servers have here.
+/// Writes the files of the service, with the addresses of the servers of this test.
 fn put_secrets(jail: &Jail, made: &Path, addresses: &[(&str, String)]) -> Result<()> {
     for entry in fs::read_dir(made.join("outrider"))? {
         let entry = entry?;
@@ -87,7 +88,7 @@ fn put_secrets(jail: &Jail, made: &Path, addresses: &[(&str, String)]) -> Result
         }
         let file = jail.path("/etc/outrider").join(entry.file_name());
         fs::write(&file, text)?;
-        // The modes are those that the service `secrets` gave.
+        // Keeps the modes that the service `secrets` set.
         fs::set_permissions(&file, entry.metadata()?.permissions())?;
     }
     Ok(())
@@ -140,7 +141,7 @@ async fn what_compose_starts_works_without_rights_and_writes_nothing() -> Result
         json(&jail.text(&["endpoints", "create", "--url", &receiver.url("/here"), "--json"])?)?;
     let endpoint = endpoint["endpoint"]["endpoint_id"].as_str().context("an id")?.to_owned();
     jail.text(&["subscriptions", "create", &endpoint, "*"])?;
-    // Until the subscription is known everywhere.
+    // Wait until every process knows the subscription.
     wait_blocking("an event is routed", PATIENCE, || {
         let published = jail.text(&["publish", "a.b", "1", "--json"]).ok()?;
         (json(&published).ok()?["delivery_count"] == 1).then_some(())
@@ -160,7 +161,7 @@ async fn what_compose_starts_works_without_rights_and_writes_nothing() -> Result
 #[test]
 fn the_image_shows_the_demo_and_refuses_to_write_beside_its_volume() -> Result<()> {
     let Some(mut jail) = Jail::new(BTreeMap::new())? else { return Ok(()) };
-    // SQLite writes: so this tells whether anything could be written.
+    // `bootstrap` would write to SQLite, so its refusal shows that nothing can be written.
     let refused = jail.run(&["bootstrap"])?;
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(refused.status.code() == Some(1) && words.contains("Read-only file system"), "{words}");

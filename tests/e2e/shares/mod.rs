@@ -71,15 +71,15 @@ struct Callers {
 impl Callers {
     async fn new(outrider: &Outrider) -> Result<Self> {
         let scenario = Scenario::new(outrider).await?;
-        let neighbour = scenario.rest.post("/v1/projects", &json!({"name": "A neighbour"})).await?;
-        let neighbour = text(&neighbour, "project_id")?;
+        let neighbor = scenario.rest.post("/v1/projects", &json!({"name": "A neighbor"})).await?;
+        let neighbor = text(&neighbor, "project_id")?;
         let stranger = block_in_place(|| outrider.another_organization())?;
         let stranger = Caller {
             project: stranger.project_id,
             ..caller(&scenario, &scenario.project, &stranger.token)
         };
         let others =
-            [key(&scenario, &scenario.project).await?, key(&scenario, &neighbour).await?, stranger];
+            [key(&scenario, &scenario.project).await?, key(&scenario, &neighbor).await?, stranger];
         let greedy = key(&scenario, &scenario.project).await?;
         // From here on, every process knows all keys.
         for caller in others.iter().chain([&greedy]) {

@@ -73,22 +73,22 @@ fn mib(memory: &[u64]) -> String {
 }
 
 async fn unread(outrider: &Outrider) -> Result<()> {
-    let Callers { greedy, others: [sibling, neighbour, stranger] } = Callers::new(outrider).await?;
+    let Callers { greedy, others: [sibling, neighbor, stranger] } = Callers::new(outrider).await?;
     // Allocate one-time memory before the measurement: caches, buffers of connections, the code
     // path of tails.
-    for caller in [&greedy, &sibling, &neighbour, &stranger] {
+    for caller in [&greedy, &sibling, &neighbor, &stranger] {
         in_time("warming up", follow(caller, 2)).await?;
     }
     let before = memory(outrider);
     let mut tails = open(&greedy).await?;
     tails.extend(open(&sibling).await?);
-    // Another key of their project, and the neighbours.
+    // Another key of their project, and keys of other tenants.
     let scenario = crate::scenario::Scenario::new(outrider).await?;
     let reader = super::key(&scenario, &greedy.project).await?;
     in_time("a key of the same project", follow(&reader, EVENTS)).await?;
     let mut peak = memory(outrider);
     let mut most = peak.iter().sum::<u64>();
-    for caller in [&neighbour, &stranger] {
+    for caller in [&neighbor, &stranger] {
         in_time("a key of another project", follow(caller, 5)).await?;
         let now = memory(outrider);
         if now.iter().sum::<u64>() > most {

@@ -1,6 +1,6 @@
-//! Every public method × who calls × the one scope of the key, by gRPC and, where it has REST, by
-//! that: what is not the caller's is as if it did not exist, says no more than what does not exist,
-//! and stays as it is.
+//! Calls every public method as every kind of caller, with each single scope, over gRPC and, if the
+//! method has REST, over REST too. An object out of the caller's reach is answered like one that
+//! does not exist, discloses no more than that, and does not change.
 
 mod rows;
 mod taken;
@@ -303,7 +303,8 @@ impl Matrix {
         Ok(verdicts)
     }
 
-    /// By one of the method's REST bindings; none when there are no more. Streams are left to gRPC.
+    /// Calls one of the method's REST bindings, or returns `None` if there are no more. Streams are
+    /// called over gRPC only.
     async fn by_rest(
         &self,
         method: &MethodDescriptor,

@@ -1,9 +1,9 @@
-//! The table: what each public method lets whom do. A method without a row fails the test.
+//! The table of what each public method permits to whom. A method without a row fails the test.
 //!
-//! A request holds by itself every id field of the method's outermost message (`project_id`,
-//! `endpoint_id`, …), filled with the id of a real object. [`Row::with`] gives what a valid request
-//! needs beyond that; `"$endpoint_id"` in it stands for such an id, `"$fresh"` for a name that
-//! nobody has.
+//! A request is filled with the id of a real object in every id field of the method's outermost
+//! message (`project_id`, `endpoint_id`, …). [`Row::with`] has what a valid request needs in
+//! addition. In it, `"$endpoint_id"` stands for such an id, and `"$fresh"` for a name that is not
+//! in use.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use serde_json::{Map, Value, json};
 
 use prost_reflect::{Kind, MethodDescriptor};
 
-/// Ids by the names of the fields that hold them.
+/// Ids, by the names of the fields that contain them.
 pub type Ids = BTreeMap<&'static str, String>;
 
-/// Who calls about the objects of a project.
+/// Who calls, relative to the project whose objects the call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Who {
     /// A key that is bound to the project.
     Own,
-    /// A key of the whole organisation.
+    /// A key of the whole organization.
     Whole,
-    /// A key that is bound to another project of the organisation.
+    /// A key that is bound to another project of the organization.
     Sibling,
-    /// A key of another organisation.
+    /// A key of another organization.
     Stranger,
 }
 
@@ -32,44 +32,44 @@ impl Who {
     pub const ALL: [Self; 4] = [Self::Own, Self::Whole, Self::Sibling, Self::Stranger];
 }
 
-/// What a key with the method's scope is answered.
+/// The answer to a key that has the method's scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// What it asked for, with nothing in it that it does not reach.
+    /// What it asked for, and nothing that is out of its reach.
     Allowed,
     /// As if the object did not exist.
     NotFound,
-    /// That the key is bound: `BEYOND_OWN_SCOPE`, whether the object exists or not.
+    /// `BEYOND_OWN_SCOPE`, because the key is bound, whether the object exists or not.
     Beyond,
 }
 
-/// In the order of [`Who::ALL`].
+/// The answers in the order of [`Who::ALL`].
 pub type Reach = [Expected; 4];
 
 use Expected::{Allowed, Beyond, NotFound};
 
-/// What belongs to a project.
+/// An object of a project.
 const PROJECT: Reach = [Allowed, Allowed, NotFound, NotFound];
-/// Answers of what the caller reaches, whatever that is.
+/// A list of everything in the caller's reach.
 const CALLER: Reach = [Allowed; 4];
-/// Reading the organisation.
+/// Reads the organization.
 const ORGANIZATION: Reach = [Allowed, Allowed, Allowed, NotFound];
-/// Changing the organisation.
+/// Changes the organization.
 const WHOLE_ORGANIZATION: Reach = [Beyond, Allowed, Beyond, NotFound];
-/// Making something new in the caller's own organisation.
+/// Creates something in the caller's own organization.
 const NEW_IN_ORGANIZATION: Reach = [Beyond, Allowed, Beyond, Allowed];
-/// Giving a key for a project.
+/// Creates a key for a project.
 const KEY: Reach = [Allowed, Allowed, Beyond, NotFound];
 
-/// One method.
+/// The row of a method.
 #[derive(Debug)]
 pub struct Row {
-    /// Such as `EventService/GetEvent`.
+    /// For example, `EventService/GetEvent`.
     pub method: &'static str,
-    /// Who reaches it.
+    /// The answer for each caller.
     pub reach: Reach,
     more: Value,
-    /// The id field whose object each allowed call uses up, so that it gets a new one.
+    /// The id field whose object an allowed call uses up. Each such call gets a new one.
     pub uses_up: Option<&'static str>,
 }
 
@@ -86,7 +86,7 @@ impl Row {
         Self { uses_up: Some(field), ..self }
     }
 
-    /// A request about these objects.
+    /// Returns a request about these objects.
     pub fn request(&self, method: &MethodDescriptor, ids: &Ids) -> Value {
         let input = method.input();
         let fields =
@@ -103,7 +103,7 @@ impl Row {
     }
 }
 
-/// A name of an event type that nobody has.
+/// Returns the name of an event type that is not in use.
 pub fn fresh_name() -> String {
     format!("matrix.{}", uuid::Uuid::new_v4().simple())
 }
@@ -123,9 +123,9 @@ fn filled(value: &Value, ids: &Ids) -> Value {
     }
 }
 
-/// A row for every public method.
+/// Returns a row for every public method.
 pub fn rows() -> Vec<Row> {
-    // The payload is {} in base64.
+    // The payload is `{}` in base64.
     let event = json!({"event_type": "matrix.made", "payload": "e30="});
     let endpoint = json!({"http": {"url": "https://example.com/matrix"}});
     let subscription = json!({"endpoint_id": "$endpoint_id", "event_types": ["matrix.never"]});

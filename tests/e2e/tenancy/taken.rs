@@ -1,5 +1,5 @@
-//! Given ids that are taken: creating tells a caller who does not reach the object no more than any
-//! other call with that id.
+//! Ids that are already taken: creating an object with such an id tells a caller who does not reach
+//! the object no more than any other call with that id.
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
@@ -15,17 +15,18 @@ use tokio::task::block_in_place;
 use super::{rows::Ids, world::missing};
 use crate::scenario::{self, run_with_shares, text};
 
-/// Methods that take an id: their collection in a project, or at the top, and a body without the
+/// The methods that take an id: their collection in a project or at the top, and a body without the
 /// id.
 const NOUNS: [(&str, &str, &str); 3] = [
     ("CreateProject", "", "project_id"),
     ("CreateEndpoint", "endpoints", "endpoint_id"),
     ("CreateSubscription", "subscriptions", "subscription_id"),
 ];
-/// Methods whose objects have ids that the server makes, or names that are apart in each project.
+/// Methods whose objects get their ids from the server, or have names that are unique only within a
+/// project.
 const WITHOUT_IDS: [&str; 2] = ["CreateApiKey", "CreateEventType"];
 
-/// Somebody with a project and an endpoint.
+/// A caller with a project and an endpoint.
 struct Party {
     rest: Rest,
     project: String,
@@ -60,7 +61,7 @@ impl Party {
         self.rest.send(Method::POST, &self.collection(noun), body.to_string()).await
     }
 
-    /// An id that nobody has, of the noun.
+    /// Returns an unused id of the noun.
     async fn fresh(&self, noun: (&str, &str, &str), more: &str) -> Result<String> {
         let made = match noun.1 {
             "endpoints" => self.endpoint.clone(),
@@ -68,7 +69,7 @@ impl Party {
             _ => text(&self.create_new_subscription().await?, noun.2)?,
         };
         let ids = missing(&Ids::from([("id", made)]), &[]);
-        // Letters of their alphabet, so that ids of several calls differ.
+        // The letters are those of the alphabet of ids, so that several calls get different ids.
         Ok(format!("{}{more}", &ids["id"][..ids["id"].len() - more.len()]))
     }
 
@@ -78,7 +79,7 @@ impl Party {
     }
 }
 
-/// An error without what is of the one request.
+/// Returns an error without the parts that differ in every request.
 fn told(reply: &Reply) -> Result<Value> {
     let mut error = reply.json()?["error"].clone();
     error.as_object_mut().context("no error")?.remove("request_id");
@@ -110,7 +111,7 @@ async fn taken_ids_tell_nothing(shape: Shape) -> Result<()> {
     Ok(())
 }
 
-/// Both want the same id at the same time: one of them gets it.
+/// Two callers want the same id at the same time, and one of them gets it.
 async fn concurrently(owner: &Party, stranger: &Party, noun: (&str, &str, &str)) -> Result<()> {
     for round in ["0h", "0j", "0k"] {
         let id = owner.fresh(noun, round).await?;

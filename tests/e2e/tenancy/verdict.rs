@@ -1,4 +1,4 @@
-//! What a caller learns from an answer, whatever way it came.
+//! What a caller learns from an answer, over any surface.
 
 use anyhow::{Result, ensure};
 use outrider_tests::client::{Outcome, Reply};
@@ -7,31 +7,32 @@ use tonic_types::StatusExt;
 
 use super::rows::Ids;
 
-/// An answer without what differs by itself: ids that the caller gave, the request's id, the date.
+/// An answer without the parts that always differ: ids that the caller gave, the request id, the
+/// date.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// An answer as JSON.
     Answer(Value),
     /// A stream is open.
     Open,
-    /// A refusal by gRPC.
+    /// A refusal over gRPC.
     Grpc { code: String, reason: String, message: String, details: Vec<u8> },
-    /// A refusal by REST: the body, and the names of the headers.
+    /// A refusal over REST: the body, and the names of the headers.
     Rest { status: u16, body: Value, headers: Vec<String> },
 }
 
-/// Ids that a message repeats are the caller's own words.
+/// Masks the ids that a message repeats, because they come from the caller's own request.
 fn masked(text: &str, ids: &Ids) -> String {
     ids.iter().fold(text.to_owned(), |text, (field, id)| text.replace(id, field))
 }
 
 impl Verdict {
-    /// By gRPC, to a request with these ids.
+    /// Reads the gRPC answer to a request with these ids.
     pub fn of_grpc(outcome: Outcome, ids: &Ids) -> Result<Self> {
         Ok(match outcome {
             Outcome::Answer(message) => {
                 let mut answer = serde_json::to_value(message)?;
-                // The place of a tail moves with the commits of others, and its heart beats with
+                // The cursor of a tail moves with the commits of others, and its heartbeats follow
                 // time.
                 if let Some(fields) = answer.as_object_mut() {
                     fields.remove("cursor");
@@ -53,7 +54,7 @@ impl Verdict {
         })
     }
 
-    /// By REST, to a request with these ids.
+    /// Reads the REST answer to a request with these ids.
     pub fn of_rest(reply: Reply, ids: &Ids) -> Result<Self> {
         if reply.status.is_success() {
             return Ok(Self::Answer(reply.json()?));
@@ -67,7 +68,7 @@ impl Verdict {
         Ok(Self::Rest { status: reply.status.as_u16(), body, headers })
     }
 
-    /// What was answered; `null` for a stream without a word.
+    /// Returns the answer, or `null` for a stream that has sent nothing.
     pub fn answer(&self) -> Option<Value> {
         match self {
             Self::Answer(value) => Some(value.clone()),
@@ -89,7 +90,8 @@ impl Verdict {
         Ok(())
     }
 
-    /// Fails unless it is an answer without any of the ids, but those that the caller knows.
+    /// Fails unless it is an answer that contains none of the ids, except those that the caller
+    /// knows.
     pub fn shows_none_of(&self, ids: &Ids, but: &[&str]) -> Result<()> {
         let text = match self {
             Self::Answer(value) => value.to_string(),

@@ -1,5 +1,5 @@
-//! Three projects with an object of every noun: two of one organisation, one of another; and keys
-//! with one scope each.
+//! Three projects with an object of every noun, two in one organization and one in another, and
+//! keys with one scope each.
 
 use std::collections::HashMap;
 
@@ -11,30 +11,30 @@ use serde_json::{Value, json};
 use super::rows::{Ids, Who, fresh_name};
 use crate::scenario::{BOUND, text};
 
-/// A project and what is in it.
+/// A project and its objects.
 #[derive(Debug)]
 pub struct Tenant {
-    /// With a key that may do everything in the organisation.
+    /// REST with a key that may do everything in the organization.
     pub rest: Rest,
     /// An object of every noun.
     pub ids: Ids,
 }
 
-/// What the calls are about, and who makes them.
+/// The objects that the calls are about, and those who call.
 #[derive(Debug)]
 pub struct World {
-    /// Whose objects the calls are about.
+    /// The project whose objects the calls are about.
     pub victim: Tenant,
-    /// Another project of the same organisation.
+    /// Another project of the same organization.
     pub sibling: Tenant,
-    /// A project of another organisation.
+    /// A project of another organization.
     pub stranger: Tenant,
-    /// By who holds the key, and its one scope.
+    /// The keys, by who holds them and by their only scope.
     tokens: HashMap<(Who, String), String>,
 }
 
 impl World {
-    /// Makes everything, and waits until nothing moves any more.
+    /// Creates everything, and waits until nothing changes any more.
     pub async fn new(outrider: &Outrider, receiver: &Receiver) -> Result<Self> {
         let rest = Rest::new(&outrider.url(), Some(&outrider.token));
         let victim = Tenant::new(rest.clone(), &outrider.organization_id, receiver).await?;
@@ -59,7 +59,7 @@ impl World {
         Ok(Self { victim, sibling, stranger, tokens })
     }
 
-    /// The key of a caller with one scope, about these objects.
+    /// Returns the key of a caller with one scope, for calls about these objects.
     pub async fn token(&self, who: Who, scope: &str, ids: &Ids) -> Result<String> {
         if who == Who::Own && ids["project_id"] != self.victim.ids["project_id"] {
             return self.victim.token(scope, Some(&ids["project_id"])).await;
@@ -70,7 +70,7 @@ impl World {
             .with_context(|| format!("no key of {who:?} with {scope}"))
     }
 
-    /// The victim's ids, with a new object in the place of the one in a field.
+    /// Returns the victim's ids, with a new object for one field.
     pub async fn with_new(&self, field: &'static str) -> Result<Ids> {
         let mut ids = self.victim.ids.clone();
         let made = match field {
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-/// All scopes that there are.
+/// Returns all scopes.
 pub fn scopes() -> Result<Vec<String>> {
     let scopes = outrider_proto::DESCRIPTORS
         .get_enum_by_name("outrider.options.v1.Scope")
@@ -114,7 +114,8 @@ impl Tenant {
         Ok(tenant)
     }
 
-    /// An event that was delivered, with its delivery and attempt.
+    /// Publishes an event, and waits until it is delivered. Its delivery and attempt become objects
+    /// of the tenant.
     async fn deliver(&mut self) -> Result<()> {
         let project = &self.ids["project_id"];
         let events = format!("/v1/projects/{project}/events");
@@ -176,23 +177,25 @@ async fn new_event_type(rest: &Rest, ids: &Ids) -> Result<String> {
     text(&rest.post(&path, &json!({"event_type": fresh_name()})).await?, "event_type")
 }
 
-/// One that goes nowhere.
+/// Creates an event that matches no subscription.
 async fn new_event(rest: &Rest, ids: &Ids) -> Result<String> {
     let path = format!("/v1/projects/{}/events", ids["project_id"]);
     text(&rest.post(&path, &json!({"event_type": fresh_name(), "data": {}})).await?, "event_id")
 }
 
-/// With one scope, so that a key with that scope may change it.
+/// Creates a key with one scope, so that a key with that scope may change it.
 async fn new_key(rest: &Rest, ids: &Ids) -> Result<String> {
     let key =
         json!({"name": "n", "project_id": ids["project_id"], "scopes": ["SCOPE_API_KEYS_WRITE"]});
     text(&rest.post("/v1/api_keys", &key).await?["api_key"], "api_key_id")
 }
 
-/// Ids of the same form that name nothing, except for what the caller rightly knows.
+/// Returns ids of the same form that name nothing, except for those that the caller is allowed to
+/// know.
 pub fn missing(ids: &Ids, but: &[&str]) -> Ids {
     let other = |id: &str| {
-        // The last characters of a TypeID are random; any others of its alphabet make another id.
+        // The last characters of a TypeID are random, so others from the same alphabet make another
+        // id.
         let (kept, changed) = id.split_at(id.len() - 8);
         let turned = changed.chars().map(|letter| if letter == 'z' { 'k' } else { 'z' });
         kept.chars().chain(turned).collect::<String>()
@@ -202,7 +205,7 @@ pub fn missing(ids: &Ids, but: &[&str]) -> Ids {
         .collect()
 }
 
-/// The request of a list for as much as fits on a page, by the fields that name its parent only.
+/// Returns a request for the largest page of a list, with the fields of its parent only.
 pub fn whole_list(method: &prost_reflect::MethodDescriptor, request: &Value) -> Value {
     let mut request = json!({"project_id": request["project_id"], "page_size": 500});
     let input = method.input();

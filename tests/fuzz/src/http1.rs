@@ -1,30 +1,30 @@
-//! HTTP/1.1 as it is written, read in the plainest way: what the strict reader lets through must
-//! read like this, and the HTTP library must read it alike.
+//! A plain reader of HTTP/1.1. Whatever the strict reader lets through must read the same here and
+//! in the HTTP library.
 
 /// A request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// The method.
     pub method: String,
-    /// The target, as it is written.
+    /// The target, as it was sent.
     pub target: String,
     /// The version, such as `HTTP/1.1`.
     pub version: String,
-    /// Names in lower case, and values without the blanks around them.
+    /// Names in lower case, and values without the white space around them.
     pub fields: Vec<(String, Vec<u8>)>,
-    /// As much of the body as there is.
+    /// As much of the body as has arrived.
     pub body: Vec<u8>,
-    /// Whether that is all of it.
+    /// Whether the body is complete.
     pub whole: bool,
 }
 
 impl Request {
-    /// The values of a field.
+    /// Returns the values of a field.
     pub fn values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
         self.fields.iter().filter(move |field| field.0 == name).map(|field| field.1.as_slice())
     }
 
-    /// Whether nothing may follow it on its connection.
+    /// Whether it must be the last on its connection.
     pub fn is_last(&self) -> bool {
         let says =
             |value: &[u8]| String::from_utf8_lossy(value).to_ascii_lowercase().contains("close");
@@ -36,14 +36,14 @@ impl Request {
 
 type Text<'b> = &'b [u8];
 
-/// All requests in bytes, or why they are none. The body of the last one may be cut off, its head
-/// not.
+/// Returns all requests, or why the bytes are not requests. Only the body of the last one may be
+/// cut off.
 pub fn requests(bytes: &[u8]) -> Result<Vec<Request>, String> {
     let (requests, end) = begin(bytes);
     end.map(|()| requests)
 }
 
-/// The requests with which bytes begin, and why it ends there when it is not the end.
+/// Returns the requests at the beginning, and the reason why reading stopped before the end.
 pub fn begin(bytes: &[u8]) -> (Vec<Request>, Result<(), String>) {
     let mut requests = Vec::new();
     let end = read(bytes, &mut requests);
@@ -117,7 +117,7 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Reads the body, and gives what follows it.
+/// Reads the body, and returns what follows it.
 fn body_of<'b>(request: &mut Request, rest: Text<'b>) -> Result<Text<'b>, String> {
     let lengths: Vec<_> = request.values("content-length").map(<[u8]>::to_vec).collect();
     let encodings: Vec<_> = request.values("transfer-encoding").map(<[u8]>::to_vec).collect();
@@ -138,7 +138,7 @@ fn body_of<'b>(request: &mut Request, rest: Text<'b>) -> Result<Text<'b>, String
     }
 }
 
-/// Reads a chunked body to its end, and gives what follows it; none when it is cut off.
+/// Reads a chunked body to its end, and returns what follows it, or `None` if it is cut off.
 pub fn chunked<'b>(bytes: Text<'b>, body: &mut Vec<u8>) -> Option<Text<'b>> {
     let mut message = Request::default();
     let rest = chunks(&mut message, bytes).unwrap_or_else(|why| panic!("{why}"));

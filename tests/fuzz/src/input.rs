@@ -1,27 +1,27 @@
-//! How bytes of libFuzzer become input: mostly as they are.
+//! Turns the bytes of libFuzzer into input, mostly unchanged.
 
-/// Of input that is stretched, at most, in bytes.
+/// Maximum size of expanded input, in bytes.
 const MOST: usize = 256 * 1024;
-/// What stands between two of these is repeated by the byte that follows the second, times
+/// The bytes between two marks are repeated as often as the byte after the second mark says, times
 /// [`TIMES`].
 const MARK: u8 = 0xff;
 const TIMES: usize = 16;
-/// Pieces, at most: a flood of small ones is refused by HTTP/2, and takes its time.
+/// Maximum number of pieces. HTTP/2 refuses a flood of small ones, and such floods take long.
 const PIECES: usize = 256;
 
-/// Input, and how it comes.
+/// Input, and how it arrives.
 #[derive(Debug)]
 pub struct Input {
-    /// What comes.
+    /// The bytes that arrive.
     pub bytes: Vec<u8>,
-    /// Bytes of a piece; 0 for all at once.
+    /// Bytes of a piece; 0 for everything at once.
     piece: usize,
-    /// Anything else that a target varies.
+    /// Other choices of a target.
     pub flags: u8,
 }
 
 impl Input {
-    /// The last two bytes say how the others come.
+    /// Makes input of these bytes. The last two say how the others arrive.
     pub fn of(data: &[u8]) -> Self {
         match data {
             [bytes @ .., piece, flags] => {
@@ -31,7 +31,7 @@ impl Input {
         }
     }
 
-    /// The bytes in their pieces.
+    /// Returns the bytes in their pieces.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let size = if self.piece == 0 { self.bytes.len() } else { self.piece };
         let size = size.max(self.bytes.len().div_ceil(PIECES)).max(1);
@@ -44,7 +44,7 @@ impl Input {
     }
 }
 
-/// Repeats what is marked to be: limits of kilobytes are out of the reach of small inputs.
+/// Repeats marked parts. Small inputs could not reach limits of kilobytes otherwise.
 fn stretched(bytes: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -60,7 +60,7 @@ fn stretched(bytes: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// A part that is marked, and what is around it.
+/// A marked part, and what surrounds it.
 struct Marked<'b> {
     before: &'b [u8],
     part: &'b [u8],
@@ -69,7 +69,7 @@ struct Marked<'b> {
 }
 
 impl<'b> Marked<'b> {
-    /// The first one.
+    /// Finds the first marked part.
     fn of(bytes: &'b [u8]) -> Option<Self> {
         let first = bytes.iter().position(|byte| *byte == MARK)?;
         let length = bytes[first + 1..].iter().position(|byte| *byte == MARK)?;

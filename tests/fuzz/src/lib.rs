@@ -1,10 +1,10 @@
-//! Feeds everything that reads bytes of strangers with arbitrary ones, and asserts what must hold
-//! whatever they are.
+//! Feeds every parser that reads bytes from untrusted clients with arbitrary bytes, and asserts
+//! what must hold for all of them.
 //!
-//! Each target is a function of bytes that panics when something does not hold. The program `fuzz`
-//! hands them to libFuzzer, which makes bytes that reach new code; `tests/fuzz/run` builds and runs
-//! it. What it found worth keeping is in `corpus/`, and the test of this crate runs the targets on
-//! that.
+//! A target is a function that takes bytes and panics if something does not hold. The program
+//! `fuzz` runs it under libFuzzer, which finds bytes that reach new code. `tests/fuzz/run` builds
+//! and runs that program. `corpus/` has the inputs that were worth keeping, and the test of this
+//! crate runs the targets on them.
 
 #![forbid(unsafe_code)]
 
@@ -15,15 +15,15 @@ mod roles;
 mod runtime;
 mod targets;
 
-/// Something that reads bytes of strangers.
+/// A parser of bytes from untrusted clients.
 pub struct Target {
-    /// Its name, and that of its directory in `corpus/`.
+    /// Its name, which is also the name of its directory in `corpus/`.
     pub name: &'static str,
-    /// Reads bytes. Panics when something does not hold.
+    /// Parses bytes. Panics if something does not hold.
     pub run: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "answer", run: targets::answer::run },
     Target { name: "connect", run: targets::connect::run },
@@ -36,7 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "url", run: targets::url::run },
 ];
 
-/// The target of this name.
+/// Returns the target with this name.
 #[must_use]
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)

@@ -1,9 +1,9 @@
-//! Whether the lists of a message are within their bounds.
+//! Checks that the lists of a message are within their limits.
 
 use outrider_rpc::bounds::max_items;
 use prost_reflect::{DynamicMessage, Value};
 
-/// Panics when a list or map has more entries than its field may.
+/// Panics if a list or map has more entries than its field may have.
 pub fn check(message: &DynamicMessage) {
     for (field, value) in message.fields() {
         let entries = match value {

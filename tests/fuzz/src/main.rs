@@ -1,5 +1,4 @@
-//! The targets under libFuzzer, with what they take of memory measured. `OUTRIDER_FUZZ_TARGET`
-//! names the target.
+//! Runs a target under libFuzzer, and measures its memory. `OUTRIDER_FUZZ_TARGET` names the target.
 #![no_main]
 
 use std::{
@@ -13,12 +12,12 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use outrider_fuzz::{TARGETS, Target, target};
 
-/// What one input may take at once, in bytes: a request may be decoded into 24 MiB.
+/// Maximum memory that one input may take at once, in bytes. A request may be decoded into 24 MiB.
 const MOST: usize = 40 << 20;
-/// An input that leaves memory behind so many times in a row leaks.
+/// An input that leaves memory behind this many times in a row is a leak.
 const LEAKS: usize = 8;
 
-/// Counts what is allocated.
+/// Counts allocated memory.
 struct Counted;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -28,30 +27,30 @@ fn more(bytes: usize) {
     PEAK.fetch_max(LIVE.fetch_add(bytes, Relaxed).wrapping_add(bytes), Relaxed);
 }
 
-// SAFETY: all is done by the system's allocator; counting does not touch the memory.
+// SAFETY: the system's allocator does everything, and counting does not touch the memory.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         more(layout.size());
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         more(layout.size());
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         LIVE.fetch_sub(layout.size(), Relaxed);
         more(size);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -65,7 +64,7 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     target(&name).unwrap_or_else(|| panic!("OUTRIDER_FUZZ_TARGET must be one of {}", names()))
 });
 
-/// Runs the target. Returns the bytes that it left behind.
+/// Runs the target, and returns the number of bytes that it left behind.
 fn measured(data: &[u8]) -> usize {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -77,7 +76,7 @@ fn measured(data: &[u8]) -> usize {
 
 fuzz_target!(|data: &[u8]| {
     let mut left = measured(data);
-    // What is made once, or grows by doubling, is left behind once or twice.
+    // Memory that is allocated once, or that doubles, is left behind once or twice.
     let mut times = 1;
     while left > 0 && times < LEAKS {
         left = measured(data);

@@ -1,5 +1,5 @@
-//! Roles behind a gateway: every public method, served by the libraries that the real roles are
-//! served by. Each message that comes through is checked, and answered with nothing but defaults.
+//! Roles behind a gateway: every public method, served by the same libraries as in the real roles.
+//! Each message that arrives is checked, and answered with defaults only.
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::lists;
 
 /// A public method.
 pub struct Method {
-    /// Its path in gRPC.
+    /// Its gRPC path.
     pub path: &'static str,
     /// Decodes a message as the role does, and encodes it again.
     pub decode: fn(&[u8]) -> Result<Vec<u8>, DecodeError>,
@@ -130,7 +130,7 @@ methods! {
 }
 
 impl Method {
-    /// The type of its requests.
+    /// Returns the type of its requests.
     pub fn input(&self) -> MessageDescriptor {
         let (service, name) = self.path[1..].split_once('/').expect("a path has two parts");
         let service = DESCRIPTORS.get_service_by_name(service).expect("a service of the protos");
@@ -142,12 +142,12 @@ impl Method {
     }
 }
 
-/// The method at this path.
+/// Returns the method at this path.
 pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
 }
 
-/// Asserts what must hold of a message that reached a role.
+/// Asserts what must hold for a message that reached a role.
 fn check(path: &str, message: &impl Message) {
     let input = method(path).expect("a public method").input();
     let message = DynamicMessage::decode(input, message.encode_to_vec().as_slice())
@@ -155,7 +155,7 @@ fn check(path: &str, message: &impl Message) {
     lists::check(&message);
 }
 
-/// An answer: blank, and of a batch with as many results as the request has entries.
+/// Returns an empty answer. For a batch it has as many results as the request has entries.
 fn answer<I: Message, O: Message + Default>(path: &str, request: &I) -> Result<O, Status> {
     if !path.ends_with("/BatchPublishEvents") {
         return Ok(O::default());
@@ -212,7 +212,7 @@ where
     Grpc::new(ProstCodec::<O, I>::default()).streaming(service, request).await
 }
 
-/// All roles in one.
+/// Returns all roles in one.
 fn role() -> Backend {
     let methods = service_fn(|request: Request<Body>| async move {
         let Some(method) = method(request.uri().path()) else {
@@ -224,10 +224,10 @@ fn role() -> Backend {
     BoxCloneSyncService::new(RequestErrors::new(methods, methods::client_streams))
 }
 
-/// A gateway before the roles, which tells of itself by reflection too.
+/// Returns a gateway in front of the roles, with server reflection.
 ///
 /// # Panics
-/// When it cannot start.
+/// If it cannot start.
 pub fn gateway() -> Connections {
     let backends = Backends { ingest: role(), dispatch: role(), admin: role() };
     let options = Options { reflection: true, ..Options::default() };
@@ -237,7 +237,7 @@ pub fn gateway() -> Connections {
     )
 }
 
-/// Knows everybody.
+/// Accepts every key.
 struct Keys;
 
 #[async_trait::async_trait]

@@ -1,11 +1,11 @@
-//! A runtime for each input, so that nothing of one is left for the next. Its clock stands still
-//! while anything can be done, and leaps to the next alarm when nothing can.
+//! A runtime for each input, so that no input affects the next one. Its clock stands still while
+//! there is work, and otherwise jumps to the next timer.
 
 use std::{future::Future, time::Duration};
 
 use tokio::{runtime::Builder, time::Instant};
 
-/// Runs to the end, which must come within `most` by that clock.
+/// Runs a future to its end, which must come within `most` of that clock.
 pub fn run<F: Future>(most: Duration, future: F) -> F::Output {
     let runtime = Builder::new_current_thread()
         .enable_time()

@@ -1,14 +1,14 @@
-//! Runs every target on what is kept of it: inputs that once found something, and those that reach
-//! most of the code.
+//! Runs every target on its kept inputs: those that once found something, and those that reach most
+//! of the code.
 #![allow(clippy::unwrap_used, reason = "all of this program is tests")]
 
 use std::{fs, path::Path};
 
 use outrider_fuzz::TARGETS;
 
-/// Inputs of a target.
+/// Maximum number of inputs of a target.
 const MOST: usize = 350;
-/// The largest, in bytes.
+/// Maximum size of an input, in bytes.
 const LARGEST: u64 = 4_096;
 
 #[test]

@@ -50,7 +50,7 @@ struct Launch {
 /// The results of `outrider bootstrap`.
 #[derive(Debug, Clone)]
 pub struct First {
-    /// The organisation.
+    /// The organization.
     pub organization_id: String,
     /// A project in it.
     pub project_id: String,
@@ -99,7 +99,7 @@ pub struct Outrider {
     members: Vec<Member>,
     plan: Plan,
     binary: PathBuf,
-    /// The first organisation.
+    /// The first organization.
     pub organization_id: String,
     /// The first project.
     pub project_id: String,

@@ -24,7 +24,7 @@ use tokio::{
 use crate::{input::Input, runtime};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The endpoint closes after its last byte. Else it hangs.
+/// The endpoint closes the connection after its last byte. Otherwise it hangs.
 const CLOSES: u8 = 0;
 /// The endpoint pauses for a second between the pieces.
 const DRIPS: u8 = 1;
@@ -42,22 +42,22 @@ static OPTIONS: LazyLock<Options> = LazyLock::new(|| Options {
 });
 static EXCHANGES: LazyLock<Exchanges> = LazyLock::new(|| Exchanges::new(&OPTIONS));
 
-/// Bytes of an endpoint.
+/// Takes the bytes of an endpoint.
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let in_pieces = exchange(&input, true);
     let whole = exchange(&input, false);
-    // What of two things that are wrong is told depends on the pieces, and so does which bound is
+    // If two things are wrong, the pieces decide which of them is reported, and which bound is
     // reached.
     if !in_pieces.bounded && !whole.bounded && !input.has(DRIPS) {
         assert_eq!(in_pieces.answer, whole.answer, "in pieces and whole");
     }
 }
 
-/// How an exchange ended.
+/// The end of an exchange.
 struct Outcome {
     answer: Option<Answer>,
-    /// A bound of the wire was reached, or the time was over.
+    /// Whether a bound of bytes or reads was reached, or the time ran out.
     bounded: bool,
 }
 
@@ -83,7 +83,7 @@ fn exchange(input: &Input, in_pieces: bool) -> Outcome {
         outcome
     });
     let (bytes, reads) = (read.bytes.load(Ordering::Relaxed), read.reads.load(Ordering::Relaxed));
-    // The read that goes beyond a bound is the last one.
+    // The read that exceeds a bound is the last one.
     let (most_bytes, most_reads) = (OPTIONS.response_wire_bytes, OPTIONS.response_wire_reads);
     assert!(bytes <= most_bytes + read.largest.load(Ordering::Relaxed), "{bytes} bytes were read");
     assert!(reads <= most_reads + 1, "{reads} reads");
@@ -97,7 +97,7 @@ fn answer_of(input: &Input, in_pieces: bool) -> Vec<Vec<u8>> {
 }
 
 async fn endpoint(mut far: DuplexStream, answer: Vec<Vec<u8>>, drips: bool, closes: bool) {
-    // It answers when the request is there.
+    // It answers when the request has arrived.
     let _ = far.read(&mut [0; 1024]).await;
     for piece in answer {
         if far.write_all(&piece).await.is_err() {

@@ -1,5 +1,5 @@
-//! The request of a client of the egress: what is taken is one plain CONNECT, and asks for what it
-//! says.
+//! The request of a client of the egress: an accepted request is one plain CONNECT to exactly the
+//! destination that it names.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{http1, input::Input, runtime};
 static OPTIONS: LazyLock<Options> =
     LazyLock::new(|| Options { max_head_bytes: 2_048, ..Options::default() });
 
-/// Bytes of a client.
+/// Takes the bytes of a client.
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let pieces: Vec<Vec<u8>> = input.pieces().map(<[u8]>::to_vec).collect();
     let (in_pieces, _) = judged(pieces);
     let (whole, head) = judged(vec![input.bytes.clone()]);
-    // What follows a head is seen only when it comes with it.
+    // Bytes after the head are seen only if they arrive with it.
     let followed = matches!(&whole, Judged::BadHead(text) if text.contains("bytes follow"));
     if !followed {
         assert_eq!(in_pieces, whole, "in pieces and whole");
@@ -38,7 +38,7 @@ fn judged(pieces: Vec<Vec<u8>>) -> (Judged, Vec<u8>) {
         let (mut near, far) = duplex(64 * 1024);
         let writing = async {
             for piece in pieces {
-                // A connection that is refused is read no further.
+                // A refused connection is not read any further.
                 if near.write_all(&piece).await.is_err() {
                     return;
                 }
@@ -51,7 +51,7 @@ fn judged(pieces: Vec<Vec<u8>>) -> (Judged, Vec<u8>) {
     })
 }
 
-/// The head says what was understood, and nothing else.
+/// Asserts that the head says what was understood, and nothing else.
 fn plain(head: &[u8], host: &str, port: u16) {
     let requests =
         http1::requests(head).unwrap_or_else(|why| panic!("it was taken, although {why}"));

@@ -1,5 +1,5 @@
-//! Small texts that a caller sends back or brings along: page tokens, cursors of tails, ids, API
-//! keys, secrets and trace contexts. One that is taken is the one that was written.
+//! Short texts that a caller returns or brings along: page tokens, cursors of tails, ids, API keys,
+//! secrets and trace contexts. A text that is accepted is written back unchanged.
 
 use outrider_dispatch::fuzzed::reread_cursor;
 use outrider_model::{
@@ -11,7 +11,7 @@ use outrider_rpc::page::Pager;
 use outrider_telemetry::TraceContext;
 use uuid::Uuid;
 
-/// A text, of a kind that its first byte tells.
+/// Takes a text, whose kind is its first byte.
 pub fn run(data: &[u8]) {
     let Some((kind, text)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };

@@ -1,5 +1,5 @@
-//! The framing of HTTP/1.1: what the gateway lets through reads in one way only, and the HTTP
-//! library reads it in that way.
+//! The framing of HTTP/1.1: bytes that the gateway lets through can be read in one way only, and
+//! the HTTP library reads them in that way.
 
 use std::{
     convert::Infallible,
@@ -23,7 +23,7 @@ use crate::{http1, input::Input, runtime};
 static OPTIONS: LazyLock<Options> =
     LazyLock::new(|| Options { max_headers: 8, ..Options::default() });
 
-/// What passes, and the fault, when bytes come in these pieces.
+/// What passes, and the fault, for bytes that arrive in these pieces.
 struct Judged {
     passed: Vec<u8>,
     heads: u64,
@@ -43,13 +43,13 @@ fn judge<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Judged {
     Judged { passed, heads: framing.heads(), fault: None }
 }
 
-/// Bytes of HTTP/1.1.
+/// Takes bytes of HTTP/1.1.
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let judged = judge(input.pieces());
     let whole = judge(std::iter::once(input.bytes.as_slice()));
     assert!(input.bytes.starts_with(&judged.passed));
-    // A head that is too large is found when its pieces are, which may be before another fault of
+    // A head is found to be too large as its pieces arrive, which may be before another fault in
     // it.
     if judged.fault.as_deref() != Some("HeadersTooLarge")
         && whole.fault.as_deref() != Some("HeadersTooLarge")
@@ -67,11 +67,11 @@ pub fn run(data: &[u8]) {
     compare(&plain, &seen);
 }
 
-/// What the HTTP library makes of a request.
+/// A request as the HTTP library reads it.
 struct Seen {
     request: http1::Request,
     path: Option<String>,
-    /// Its body came to an error.
+    /// Whether its body ended with an error.
     broken: bool,
 }
 
@@ -92,9 +92,9 @@ async fn read_by_the_library(bytes: Vec<u8>) -> Vec<Seen> {
     let client = async {
         let (mut reader, mut writer) = tokio::io::split(near);
         let writing = async {
-            // The library may have closed the connection, which it may after the last request.
+            // The library may have closed the connection, as it may after the last request.
             let _ = writer.write_all(&bytes).await;
-            // A request whose client ends its side before the answer is not answered.
+            // A request is not answered if its client closes its side first.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let _ = writer.shutdown().await;
         };

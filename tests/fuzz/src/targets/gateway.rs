@@ -1,5 +1,5 @@
-//! A connection of HTTP/1.1 through a whole gateway: it ends in time, and every answer is
-//! well-formed, has a request id, and is never a fault of the server.
+//! An HTTP/1.1 connection to a whole gateway: it ends in time, and every answer is well-formed, has
+//! a request id, and is never a fault of the server.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -12,18 +12,18 @@ use tokio::{
 
 use crate::{http1, input::Input, runtime};
 
-/// The client ends its side after its last byte. Else it waits.
+/// The client closes its side after its last byte. Otherwise it waits.
 const ENDS: u8 = 0;
-/// It pauses for half a second between the pieces.
+/// The client pauses for half a second between the pieces.
 const DRIPS: u8 = 1;
 
-/// A connection whose client has said all it says ends within this: the longest are an upload (60 s
-/// and 30 s) and the time for which a connection may rest (75 s).
+/// A connection ends within this time after the last byte of the client. The longest are an upload
+/// (60 s and 30 s) and an idle connection (75 s).
 const LONGEST: Duration = Duration::from_secs(300);
 
 static GATEWAY: LazyLock<Connections> = LazyLock::new(crate::roles::gateway);
 
-/// Bytes of a client.
+/// Takes the bytes of a client.
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let pieces: Vec<Vec<u8>> = input.pieces().map(<[u8]>::to_vec).collect();
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
         if input.has(DRIPS) { Duration::from_millis(500) } else { Duration::from_millis(1) };
     let longest = LONGEST + pause * u32::try_from(pieces.len()).unwrap_or(u32::MAX);
     let text = runtime::run(longest, connection(pieces, pause, input.has(ENDS)));
-    // HTTP/2 begins with these bytes.
+    // The preface of HTTP/2.
     if !input.bytes.starts_with(b"PRI * HTTP/2.0") {
         answers(&input, &text);
     }
@@ -59,10 +59,10 @@ async fn connection(pieces: Vec<Vec<u8>>, pause: Duration, ends: bool) -> Vec<u8
     text
 }
 
-/// Asserts what must hold of all answers.
+/// Asserts what must hold of every answer.
 fn answers(input: &Input, mut text: &[u8]) {
-    // Of what was read of the requests in the plainest way; what is no request is answered and
-    // ends.
+    // Compare with the requests as the plain reader reads them. Bytes that are no request are
+    // answered, and end the connection.
     let (requests, _) = http1::begin(&input.bytes);
     let asks_for_time = [b"request-timeout".as_slice(), b"grpc-timeout"]
         .iter()
@@ -100,7 +100,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-/// The first answer in bytes, and what follows it; none when it is cut off.
+/// Returns the first answer and the bytes after it, or `None` if it is cut off.
 fn answer(text: &[u8], head: bool) -> Option<(Answer, &[u8])> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Response::new(&mut fields);
@@ -126,8 +126,8 @@ fn answer(text: &[u8], head: bool) -> Option<(Answer, &[u8])> {
         body: Vec::new(),
     };
     let rest = &text[length..];
-    // The answer to a HEAD that is refused before its method is known has a body, and is the last
-    // one.
+    // A HEAD request that is refused before its method is known gets an answer with a body, which
+    // is the last one.
     let head =
         head && (rest.is_empty() || rest.starts_with(b"HTTP/1.") || status != 400 && status != 431);
     if head || status / 100 == 1 || status == 204 || status == 304 {

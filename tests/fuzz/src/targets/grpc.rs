@@ -1,6 +1,6 @@
-//! Messages of gRPC: what the bounds let through has no list beyond them when it is decoded,
-//! however its bytes are cut; and what a gateway is asked by gRPC or gRPC-web is answered, and
-//! never with a fault of the server.
+//! Messages of gRPC: a message within the bounds has no list beyond them when it is decoded,
+//! however its bytes are cut. A gateway answers every gRPC or gRPC-web call, and never with a fault
+//! of the server.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -24,16 +24,16 @@ use crate::{
     runtime,
 };
 
-/// The bytes are those of one message, and get their frame.
+/// The bytes are one message, which gets a frame.
 const FRAMED: u8 = 0;
-/// They go through a gateway too; by gRPC-web, as base64.
+/// The bytes also pass through a gateway; with gRPC-web, as base64.
 const GATEWAY: u8 = 1;
 const WEB: u8 = 2;
 const TEXT: u8 = 3;
 
 static GATEWAYS: LazyLock<Connections> = LazyLock::new(crate::roles::gateway);
 
-/// A byte for the method, and the body.
+/// Takes a byte for the method, and the body.
 pub fn run(data: &[u8]) {
     let Some((number, data)) = data.split_first() else { return };
     let method = &METHODS[usize::from(*number) % METHODS.len()];
@@ -58,7 +58,7 @@ pub fn passes(path: &str, message: &[u8]) {
     assert!(outcome.is_ok(), "{path}: {outcome:?}");
 }
 
-/// What comes out of the bounds.
+/// Returns what passes the bounds.
 fn pass(path: &str, pieces: Vec<Bytes>) -> Result<Bytes, Error> {
     let pieces = stream::iter(pieces.into_iter().map(|piece| Ok::<_, Status>(Frame::data(piece))));
     let body = Bounded::of(path, Body::new(StreamBody::new(pieces)));
@@ -89,7 +89,7 @@ fn bounded(method: &Method, input: &Input) {
     }
 }
 
-/// The whole messages in a body.
+/// Returns the complete messages in a body.
 fn messages(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (prefix, rest) = body.split_first_chunk::<5>()?;
@@ -120,7 +120,7 @@ async fn through_a_gateway(method: &Method, input: Input) {
         let ours =
             [Code::Internal, Code::Unknown, Code::DataLoss, Code::Unavailable, Code::Aborted];
         assert!(!ours.contains(&status.code()), "{}: {status:?}", method.path);
-        // Errors of ours have details, by which the reason is known.
+        // Outrider's own errors have details with the reason.
         assert!(
             status.code() == Code::Ok || request_error(&status).reason != Reason::Internal,
             "{status:?}"
@@ -173,7 +173,7 @@ async fn web(near: tokio::io::DuplexStream, method: &Method, input: &Input) -> O
     Status::from_header_map(&parts.headers).or_else(|| trailer(&body, input.has(TEXT)))
 }
 
-/// The status in the last frame of an answer of gRPC-web.
+/// Returns the status in the last frame of a gRPC-web answer.
 fn trailer(body: &[u8], text: bool) -> Option<Status> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let decoded = if text { STANDARD.decode(body).ok()? } else { body.to_vec() };

@@ -1,4 +1,4 @@
-//! Lines of uploads: found wherever the bytes are cut, and read strictly.
+//! Lines of uploads: found wherever the bytes are cut, and parsed strictly.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ static ENTRY: LazyLock<MessageDescriptor> = LazyLock::new(|| {
 });
 static OPTIONS: LazyLock<Options> = LazyLock::new(Options::default);
 
-/// The body of an upload.
+/// Takes the body of an upload.
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let (read, held) = lines(input.pieces(), LIMIT);

@@ -1,5 +1,5 @@
-//! Requests of REST: what becomes a message is within the bounds of the protos, means the same to
-//! its role, and comes back from JSON.
+//! Requests of REST: a request that becomes a message is within the limits of the protos, means the
+//! same to its role, and can be converted back to JSON.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ use crate::{input::Input, lists, roles, targets::grpc};
 static TRANSCODER: LazyLock<Transcoder> = LazyLock::new(Transcoder::new);
 static OPTIONS: LazyLock<Options> = LazyLock::new(Options::default);
 
-/// `METHOD TARGET`, header fields, an empty line and a body; lines end with a line feed.
+/// Takes `METHOD TARGET`, header fields, an empty line and a body. Lines end with a line feed.
 pub fn run(data: &[u8]) {
     let input = Input::of(data);
     let Some((parts, body)) = request(&input.bytes) else { return };
@@ -65,7 +65,8 @@ fn taken(path: &str, message: &DynamicMessage) {
     comes_back(plain);
 }
 
-/// Written as JSON, it reads as the same. Masks are never written: not all of their paths can be.
+/// Written as JSON and read again, the message is the same. Masks are never written, because not
+/// all of their paths can be.
 fn comes_back(mut message: DynamicMessage) {
     message.clear_field_by_name("update_mask");
     let text = Bytes::from(to_json(&message).expect("it has a JSON form"));
@@ -75,8 +76,7 @@ fn comes_back(mut message: DynamicMessage) {
     assert_eq!(read.as_ref().and_then(Value::as_message).map(sent), Some(message), "{shown}");
 }
 
-/// A message without the difference between fields that are not set and those that have their
-/// default.
+/// Returns a message in which fields that are absent equal fields with their default.
 fn sent(message: &DynamicMessage) -> DynamicMessage {
     DynamicMessage::decode(message.descriptor(), message.encode_to_vec().as_slice())
         .expect("it was encoded by its own type")

@@ -1,5 +1,5 @@
-//! URLs of endpoints: one that is accepted means the same to all who read it, and the host that is
-//! looked up is the one that was judged.
+//! URLs of endpoints: every reader understands an accepted URL alike, and the host that is looked
+//! up is the one that was checked.
 
 use std::{
     net::IpAddr,
@@ -18,7 +18,7 @@ use outrider_worker::fuzzed::destination;
 
 use crate::runtime;
 
-/// Knows no name, and remembers for which it was asked.
+/// A resolver that knows no name, and remembers which names it was asked for.
 #[derive(Default)]
 struct Asked(Mutex<Vec<String>>);
 
@@ -36,7 +36,7 @@ impl Resolve for Asked {
     }
 }
 
-/// An egress and who it asks.
+/// An egress and its resolver.
 struct Bench {
     policy: Policy,
     egress: Egress,
@@ -74,7 +74,7 @@ static LISTED: LazyLock<Bench> = LazyLock::new(|| {
     })
 });
 
-/// The text of a URL.
+/// Takes the text of a URL.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for bench in [&*STRICT, &*LOOSE, &*LISTED] {
@@ -110,7 +110,7 @@ fn judged(text: &str, bench: &Bench) {
     host(&sent.host, bench);
 }
 
-/// Two other readers.
+/// Compares two other readers.
 fn read_alike(url: &WebhookUrl) {
     let bare = |host: &str| host.trim_matches(['[', ']']).to_owned();
     let whatwg = ::url::Url::parse(url.as_str()).expect("it is a URL");
@@ -126,24 +126,24 @@ fn read_alike(url: &WebhookUrl) {
     );
 }
 
-/// A host that is dialled: the name that is looked up is the one that was judged, and an address is
-/// judged by itself.
+/// Checks a host that is dialed: the name that is looked up is the name that was checked, and an
+/// address is checked itself.
 fn host(host: &str, bench: &Bench) {
     let judged = bench.policy.judge(host, 443);
     match &judged {
         Ok(Judged::Address(address, basis)) => {
             return assert_eq!(bench.policy.judge_address(None, *address, 443), Ok(*basis));
         }
-        // Never looked up. Both would be dialled.
+        // Such a name is never looked up. Both addresses of the loopback would be dialed.
         Ok(Judged::Name(name)) if is_localhost(name.as_str()) => {
             return assert!(bench.policy.allow_loopback);
         }
         _ => {}
     }
-    let dialled = runtime::run(Duration::from_secs(60), bench.egress.dial(host, 443))
+    let dialed = runtime::run(Duration::from_secs(60), bench.egress.dial(host, 443))
         .expect_err("nothing has an address");
     let asked = bench.asked.take();
-    match (judged, dialled) {
+    match (judged, dialed) {
         (Ok(Judged::Name(name)), DialError::NotResolved(_)) => {
             let name = name.as_str();
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()
