@@ -42,7 +42,7 @@ fn roles_do_not_depend_on_roles() {
 /// A row of the code map in ARCHITECTURE.md: a crate's directory, and the crates that it may use.
 fn code_map() -> BTreeMap<String, BTreeSet<String>> {
     let page = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
-    let rows = page.lines().skip_while(|line| *line != "| crate | is | may use |").skip(2);
+    let rows = page.lines().skip_while(|line| *line != "| crate | purpose | may use |").skip(2);
     rows.take_while(|line| line.starts_with('|'))
         .map(|row| {
             let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
